@@ -1,0 +1,1 @@
+"""Ringbridge: an internet call centre beside the PBX that is already there."""

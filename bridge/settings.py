@@ -1,0 +1,274 @@
+"""Settings: one TOML file, overridden by the environment.
+
+The file is `$RINGBRIDGE_CONFIG`, else `ringbridge.toml` in the working directory, else
+`/etc/ringbridge/ringbridge.toml`. `RINGBRIDGE_<SECTION>__<KEY>` overrides a key of a section,
+`RINGBRIDGE_PBX__<NAME>__<KEY>` a key of the PBX of that name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from bridge.domain.errors import SettingsError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Http(_Section):
+    """Where the web part listens."""
+
+    bind: str = "127.0.0.1:8080"
+    public_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks whose X-Forwarded-For is believed."""
+    threads: int = Field(default=16, ge=1, le=256)
+
+    @field_validator("bind")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not (host and colon and port.isdigit() and int(port) < 65536):
+            raise ValueError('must be "address:port", such as "127.0.0.1:8080"')
+        return value
+
+    @property
+    def url(self) -> str:
+        """The address to tell people."""
+        return (self.public_url or f"http://{self.bind}").rstrip("/")
+
+
+class RedisSection(_Section):
+    """Redis; without a url, `ringbridge up` starts a private server."""
+
+    url: SecretStr | None = None
+
+
+class Database(_Section):
+    """The database; without a url, SQLite in the data directory."""
+
+    url: SecretStr | None = None
+
+
+class Log(_Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Dialing(_Section):
+    """Rules for every dial of ours."""
+
+    mode: Literal["dial", "observe"] = "dial"
+    """`observe` listens and pops, and never dials."""
+    regions: tuple[str, ...] = ("US",)
+    """Regions (ISO 3166) that may be dialled where a site names none of its own."""
+    agent_ring_seconds: int = Field(default=15, ge=5, le=120)
+    customer_ring_seconds: int = Field(default=25, ge=5, le=120)
+    command_deadline_seconds: int = Field(default=10, ge=2, le=60)
+
+
+class Pbx(_Section):
+    """One PBX that Ringbridge stands beside."""
+
+    name: Name
+    kind: Literal["asterisk", "freeswitch"] = "asterisk"
+    host: str = "127.0.0.1"
+    port: int = Field(default=5038, ge=1, le=65535)
+    username: str = "ringbridge"
+    """The user that reads events."""
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+    command_username: str = "ringbridge-dial"
+    """The user that sends commands; in observe mode it is never used."""
+    command_secret: SecretStr | None = None
+    command_secret_file: Path | None = None
+    tls: bool = False
+    tls_ca: Path | None = None
+    """A certificate authority to trust besides the system's, for a PBX that signs its own."""
+    context: str = Field(default="from-internal", pattern=r"^[A-Za-z0-9_-]{1,79}$")
+    """The dialplan context in which agents' phones dial."""
+    dial: str = "PJSIP/{number}@trunk"
+    """How a customer's number is dialled."""
+    trunks: tuple[str, ...] = ("PJSIP/trunk",)
+    """Patterns (shell-style) of the devices that lead outside."""
+    caller_ids: tuple[str, ...] = ()
+    max_cps: float = Field(default=5, gt=0, le=500)
+    max_channels: int = Field(default=50, ge=1)
+
+    @field_validator("dial")
+    @classmethod
+    def _dial_template(cls, value: str) -> str:
+        if value.count("{number}") != 1:
+            raise ValueError('must hold {number} once, such as "PJSIP/{number}@trunk"')
+        if not set(value.replace("{number}", "")) <= set(
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/@:._+-"
+        ):
+            raise ValueError("may hold letters, digits and / @ : . _ + - only")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _esl_port(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("kind") == "freeswitch":
+            values.setdefault("port", 8021)
+        return values
+
+    def read_secret(self) -> str:
+        """The secret of the event user. Raises SettingsError where none is set or readable."""
+        return _secret(self.name, "secret", self.secret, self.secret_file)
+
+    def read_command_secret(self) -> str:
+        """The secret of the command user. Raises SettingsError where none is set or readable."""
+        return _secret(
+            self.name, "command_secret", self.command_secret, self.command_secret_file
+        )
+
+
+def _secret(pbx: str, key: str, value: SecretStr | None, file: Path | None) -> str:
+    if value is not None:
+        return value.get_secret_value()
+    if file is None:
+        raise SettingsError(f"PBX {pbx!r} has neither {key} nor {key}_file in the settings")
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(
+            f"the file {file} of {key}_file of PBX {pbx!r} cannot be read: {error.strerror}"
+        ) from None
+
+
+class Settings(_Section):
+    """Everything an operator may set."""
+
+    data_dir: Path = Path("data")
+    http: Http = Http()
+    redis: RedisSection = RedisSection()
+    database: Database = Database()
+    log: Log = Log()
+    dialing: Dialing = Dialing()
+    pbx: tuple[Pbx, ...] = ()
+
+    @field_validator("pbx")
+    @classmethod
+    def _names_differ(cls, value: tuple[Pbx, ...]) -> tuple[Pbx, ...]:
+        names = [pbx.name for pbx in value]
+        if len(set(names)) < len(names):
+            raise ValueError("two PBXs have the same name")
+        return value
+
+    def find_pbx(self, name: str) -> Pbx:
+        """The PBX of that name. Raises SettingsError."""
+        for pbx in self.pbx:
+            if pbx.name == name:
+                return pbx
+        known = ", ".join(p.name for p in self.pbx) or "none"
+        raise SettingsError(f"the settings have no PBX named {name!r}; known: {known}")
+
+    @property
+    def database_url(self) -> str:
+        """An SQLAlchemy URL."""
+        if self.database.url is not None:
+            return self.database.url.get_secret_value()
+        return f"sqlite:///{self.data_dir / 'ringbridge.db'}"
+
+    @property
+    def redis_url(self) -> str:
+        """The server set, else the private server's socket in the data directory."""
+        if self.redis.url is not None:
+            return self.redis.url.get_secret_value()
+        return f"unix://{self.data_dir / 'redis.sock'}"
+
+    def secret_key(self) -> bytes:
+        """The key that signs tokens; made once, in the data directory, readable by the owner only."""
+        path = self.data_dir / "secret.key"
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            try:
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                return bytes.fromhex(path.read_text(encoding="ascii").strip())
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+            return self.secret_key()
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"the key file {path} cannot be read or made: {error}") from None
+
+
+def settings_path(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The settings file in use, None where there is none."""
+    named = environ.get("RINGBRIDGE_CONFIG")
+    if named:
+        return Path(named)
+    for path in (Path("ringbridge.toml"), Path("/etc/ringbridge/ringbridge.toml")):
+        if path.is_file():
+            return path
+    return None
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Read the file and the environment. Raises SettingsError with one sentence per fault."""
+    path = path or settings_path(environ)
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"the settings file {path} is not TOML: {error}") from None
+    _override(raw, environ)
+    base = path.resolve().parent if path is not None else Path.cwd()
+    raw["data_dir"] = str(base / str(raw.get("data_dir", "data")))
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(f"the settings ({path or 'environment'}) are wrong: {faults}") from None
+
+
+def _override(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for variable, value in environ.items():
+        parts = variable.lower().split("__")
+        if not variable.startswith("RINGBRIDGE_") or variable == "RINGBRIDGE_CONFIG":
+            continue
+        section = parts[0].removeprefix("ringbridge_")
+        if section == "pbx" and len(parts) == 3:
+            for pbx in raw.setdefault("pbx", []):
+                if pbx.get("name", "").replace("-", "_") == parts[1].replace("-", "_"):
+                    pbx[parts[2]] = _value(value)
+        elif section == "data_dir" and len(parts) == 1:
+            raw["data_dir"] = value
+        elif len(parts) == 2:
+            raw.setdefault(section, {})[parts[1]] = _value(value)
+
+
+def _value(text: str) -> Any:
+    """A list or table is written as JSON; everything else is text that pydantic reads."""
+    if text[:1] in "[{":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
