@@ -1,0 +1,119 @@
+"""What any PBX offers to the rest of Ringbridge; no PBX's own words appear here.
+
+A link reads the PBX's events in a thread of its own, turns them into call events and hands these to a
+sink. Its methods may be called from any thread and come back within a deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from bridge.domain.calls import CallEvent, Directory, Expected
+
+
+@dataclass(frozen=True, slots=True)
+class PbxFacts:
+    """What was found after (re)connecting. `started_at` is the PBX's boot, None where it does not say."""
+
+    started_at: datetime | None
+    version: str
+    appeared: int = 0
+    vanished: int = 0
+
+
+class Reason(StrEnum):
+    """Why a command ended as it did. `TIMEOUT` means unknown: it may have been carried out."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    LINK_DOWN = "link_down"
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a command ended; `detail` is a sentence for a person, without numbers or secrets."""
+
+    ok: bool
+    reason: Reason
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    """Which legs of an attempt the PBX says it dialled; None where it cannot be known."""
+
+    agent: bool | None
+    customer: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class DialOrder:
+    """One dial. `attempt` becomes the PBX's channel id; `dial_string` is the customer's leg as the PBX dials it.
+
+    Raises nothing: a value outside the allow-list patterns makes the outcome `REFUSED`.
+    """
+
+    attempt: str
+    first: Literal["agent", "customer"]
+    agent_device: str
+    agent_extension: str
+    number: str
+    dial_string: str
+    caller_id: str | None
+    agent_ring_seconds: int
+    customer_ring_seconds: int
+    expected: Expected
+    deadline_seconds: float
+
+
+class LinkSink(Protocol):
+    """Who hears a link. Called from the link's thread, in order; must not block."""
+
+    def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
+        """Call events in order, and beside them each touched call's state to store (JSON), None once it is over.
+
+        `batch` may be empty while `live` is not: a call has changed without saying so yet.
+        """
+
+    def link_up(self, detail: str) -> None:
+        """Both connections are signed in; the resync follows."""
+
+    def link_down(self, reason: str) -> None:
+        """The link was lost or could not be made; it is being tried again."""
+
+    def resynced(self, facts: PbxFacts) -> None:
+        """The picture equals the PBX's again. The events of the resync were handed over before."""
+
+
+class PbxLink(Protocol):
+    """One PBX. Every method may be called from any thread and is bounded by a deadline."""
+
+    def start(self) -> None:
+        """Begin to connect, and go on trying until stopped."""
+
+    def stop(self) -> None:
+        """End connections and thread; nothing reconnects afterwards."""
+
+    def set_directory(self, directory: Directory) -> None:
+        """Devices and numbers as the company knows them from now on."""
+
+    def restore(self, live: Mapping[str, str]) -> None:
+        """Before `start`: the calls a former holder left, as `LinkSink.events` gave them."""
+
+    def dial(self, order: DialOrder) -> Outcome:
+        """Send one originate, never twice. Comes back when the PBX took or refused it, not when somebody answers."""
+
+    def hangup(self, call: str, agent: str | None) -> Outcome:
+        """Hang up that agent's leg, or the whole call."""
+
+    def receipts(self, attempt: str) -> Receipts:
+        """Ask the PBX which legs of the attempt it dialled."""
+
+    def live_attempts(self) -> frozenset[str]:
+        """Attempts whose call is alive as far as the tracker knows; meaningful after a resync."""
