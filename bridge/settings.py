@@ -7,9 +7,11 @@ The file is `$RINGBRIDGE_CONFIG`, else `ringbridge.toml` in the working director
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -195,7 +197,18 @@ class Settings(_Section):
         """The server set, else the private server's socket in the data directory."""
         if self.redis.url is not None:
             return self.redis.url.get_secret_value()
-        return f"unix://{self.data_dir / 'redis.sock'}"
+        return f"unix://{self.redis_socket}"
+
+    @property
+    def redis_socket(self) -> Path:
+        """The private server's socket: in the data directory, or where its path is too long for a socket (107 bytes),
+        under a short name in the system's directory for temporary files that every process derives alike.
+        """
+        path = self.data_dir / "redis.sock"
+        if len(os.fsencode(path)) <= 100:
+            return path
+        mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir(), f"ringbridge-{os.getuid()}-{mark}", "redis.sock")
 
     def secret_key(self) -> bytes:
         """The key that signs tokens; made once, in the data directory, readable by the owner only."""
