@@ -9,6 +9,14 @@ SCREENS = "rb:screens"
 CHANGED = "rb:changed"
 """Pub/sub: the name of a collection whose rows were changed, so that caches reload."""
 
+POPS_LEASE = "rb:lease:pops"
+"""Which process builds pops now; expires within seconds."""
+
+
+def story(call: str) -> str:
+    """What the pop builder knows of one call, so that a restart goes on where it was."""
+    return f"rb:story:{call}"
+
 
 def commands(pbx: str) -> str:
     """Stream: the command mailbox of one PBX."""
@@ -38,3 +46,17 @@ def dialed(attempt: str) -> str:
 def pops(agent: str) -> str:
     """Hash, pop id to the pop as last sent: what a page that reloads is shown."""
     return f"rb:pops:{agent}"
+
+
+def published(pbx: str) -> str:
+    """Hash `epoch`, `batch`, `id`: the last batch of call events published for this PBX, so that none is put twice."""
+    return f"rb:published:{pbx}"
+
+
+CALLS_CUT = "rb:calls:cut"
+"""Hash `count`, `at`: entries of `rb:calls` cut at its hard cap before the recorder had them."""
+
+
+def listen_metrics(pbx: str) -> str:
+    """Hash, counter to value: what the listener of this PBX counts, for /metrics."""
+    return f"rb:metrics:listen:{pbx}"
