@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from bridge.services import guard
 
@@ -56,6 +57,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._guard: subprocess.Popen[bytes] | None = None
         self._signals: list[int] = []
+        self._caught: dict[signal.Signals, Any] = {}
         self._killed = False
         self._wake_read, self._wake_write = os.pipe()
         for end in (self._wake_read, self._wake_write):
@@ -71,7 +73,9 @@ class Supervisor:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN or number is signal.SIGINT:
-                signal.signal(number, lambda number, _frame: self._signals.append(number))
+                self._caught[number] = signal.signal(
+                    number, lambda number, _frame: self._signals.append(number)
+                )
 
     def start(self, child: Child) -> None:
         """Start a child and keep it running. Raises OSError where it cannot be started at all."""
@@ -105,11 +109,23 @@ class Supervisor:
             run.restart_at = None
         for rank in sorted({run.child.rank for run in self._runs}):
             self._stop_rank([run for run in self._runs if run.child.rank == rank], signals_before)
-        self._drain()
+        for run in self._runs:
+            self._flush(run)
+        self._close()
+        return not self._killed
+
+    def _close(self) -> None:
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()
             self._guard.wait()
-        return not self._killed
+        if self._caught:
+            # Nothing is left to stop: from here on a signal does what it does to any program.
+            signal.set_wakeup_fd(-1)
+            for number, handler in self._caught.items():
+                signal.signal(number, handler)
+        self._selector.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
 
     def _stop_rank(self, runs: Sequence[_Run], signals_before: int) -> None:
         running = [run for run in runs if run.process is not None]
@@ -164,9 +180,11 @@ class Supervisor:
         process = run.process
         if process is None:
             return
-        if process.stdout is not None and process.stdout.fileno() in self._selector.get_map():
-            self._read(run, process.stdout.fileno())
-            if process.stdout.fileno() in self._selector.get_map():
+        if process.stdout is not None:
+            # What it wrote last; where one that it started still holds the pipe, there is no end of file.
+            if process.stdout in self._selector.get_map():
+                self._read(run, process.stdout.fileno())
+            if process.stdout in self._selector.get_map():
                 self._selector.unregister(process.stdout)
             process.stdout.close()
         # What the child itself started must not outlive it.
@@ -207,10 +225,6 @@ class Supervisor:
         if run.buffer:
             self._say_line(run.child.name, run.buffer.decode("utf-8", "replace"))
             run.buffer = b""
-
-    def _drain(self) -> None:
-        for run in self._runs:
-            self._flush(run)
 
     def _tell(self, text: str) -> None:
         self._say_line(self._name, text)
