@@ -1,0 +1,234 @@
+"""The one way in which an attempt changes its state, and what the end of an attempt brings with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from prometheus_client import Counter
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session
+
+from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus, check_transition
+from bridge.domain.callbacks import (
+    AGENT_NO_ANSWER,
+    MAX_TRIES,
+    RETRY_MINUTES,
+    Next,
+    Then,
+    after_attempt,
+)
+from bridge.domain.errors import NotFound, StateError
+from bridge.services import news
+from bridge.store.database import changed
+from bridge.store.models import AgentState, Attempt, AttemptChange, Callback, NumberLock, Site
+
+log = structlog.get_logger(__name__)
+
+UNCERTAIN_LOCK = timedelta(minutes=15)
+"""How long an attempt of unknown outcome keeps its number from being dialled."""
+HANGUP_GRACE = timedelta(minutes=2)
+"""A cancelled dial may still ring; its number stays locked until the call's end is seen, or this long."""
+
+ILLEGAL = Counter(
+    "ringbridge_illegal_transitions_total",
+    "Changes of an attempt's state that the table refuses",
+    ["old", "new"],
+)
+
+_SHOWN = {
+    AttemptState.DIALING: CallbackStatus.CALLING_AGENT,
+    AttemptState.RINGING: CallbackStatus.CALLING_CUSTOMER,
+    AttemptState.ANSWERED: CallbackStatus.CALLING_CUSTOMER,
+    AttemptState.CONNECTED: CallbackStatus.CONNECTED,
+}
+
+
+def move(
+    session: Session,
+    attempt_id: str,
+    new: AttemptState,
+    reason: str | None = None,
+    q850: int | None = None,
+    *,
+    now: datetime,
+    call_id: str | None = None,
+    over: bool = False,
+) -> bool:
+    """Change an attempt's state by conditional UPDATE; True when this call made the change.
+
+    False when the attempt is in that state already, has ended the same way, or somebody else was faster.
+    When it ends, the same transaction frees agent and number and moves the callback on by policy.
+    `over` says that the call is known to be over, so that even a cancelled number may be dialled at once.
+    The caller commits, and calls `news.publish` afterwards. Raises NotFound, and StateError (also
+    counted) for an arrow that the table has not.
+    """
+    row = session.get(Attempt, attempt_id, populate_existing=True, with_for_update=True)
+    if row is None:
+        raise NotFound("there is no such attempt")
+    old = AttemptState(row.state)
+    if old is new:
+        return False
+    try:
+        check_transition(old, new)
+    except StateError:
+        ILLEGAL.labels(str(old), str(new)).inc()
+        log.warning("illegal transition", attempt=attempt_id, old=str(old), new=str(new))
+        raise
+    values: dict[str, Any] = {"state": str(new)}
+    if reason is not None:
+        values["reason"] = reason
+    if q850 is not None:
+        values["q850"] = q850
+    if call_id is not None:
+        values["call_id"] = call_id
+    if new in ENDED:
+        values["ended_at"] = now
+    if new is AttemptState.DIALING:
+        values["sent_at"] = now
+    if not changed(
+        session, update(Attempt).where(Attempt.id == attempt_id, Attempt.state == str(old)).values(**values)
+    ):
+        return False
+    session.add(AttemptChange(attempt_id=attempt_id, at=now, old=str(old), new=str(new), reason=reason))
+    session.flush()
+    session.refresh(row)
+    if new in ENDED:
+        _end(session, row, old, now, over=over)
+    elif new is AttemptState.UNCERTAIN:
+        session.execute(
+            update(NumberLock)
+            .where(NumberLock.attempt_id == attempt_id)
+            .values(expires_at=now + UNCERTAIN_LOCK)
+        )
+    else:
+        _show(session, row, new)
+    return True
+
+
+def show_calling_customer(session: Session, attempt: Attempt) -> None:
+    """The agent is on the line and the customer's phone is being called, though it does not ring yet."""
+    _set_status(session, attempt, CallbackStatus.CALLING_CUSTOMER)
+
+
+def release(session: Session, attempt_id: str) -> None:
+    """Free the agent and the number that an attempt holds; its call is known to be over."""
+    session.execute(update(AgentState).where(AgentState.reserved_by == attempt_id).values(reserved_by=None))
+    session.execute(delete(NumberLock).where(NumberLock.attempt_id == attempt_id))
+
+
+def _show(session: Session, attempt: Attempt, state: AttemptState) -> None:
+    status = _SHOWN.get(state)
+    if status is CallbackStatus.CALLING_AGENT and not attempt.agent_first:
+        status = CallbackStatus.CALLING_CUSTOMER
+    if status is not None:
+        _set_status(session, attempt, status)
+
+
+def _set_status(session: Session, attempt: Attempt, status: CallbackStatus) -> None:
+    if attempt.callback_id is None:
+        return
+    if changed(
+        session,
+        update(Callback)
+        .where(
+            Callback.id == attempt.callback_id,
+            Callback.held_by == attempt.id,
+            Callback.status != str(status),
+        )
+        .values(status=str(status), reason=None),
+    ):
+        news.note_callback(session, _fresh(session, attempt.callback_id))
+
+
+def _end(session: Session, attempt: Attempt, old: AttemptState, now: datetime, *, over: bool) -> None:
+    state = AttemptState(attempt.state)
+    _move_callback(session, attempt, state, now)
+    if attempt.reason == AGENT_NO_ANSWER and attempt.agent_id is not None:
+        _pause(session, attempt.agent_id, now)
+    maybe_alive = state is AttemptState.CANCELLED and old is not AttemptState.CLAIMED and not over
+    if maybe_alive:
+        session.execute(
+            update(NumberLock)
+            .where(NumberLock.attempt_id == attempt.id)
+            .values(expires_at=now + HANGUP_GRACE)
+        )
+    else:
+        release(session, attempt.id)
+
+
+def _move_callback(session: Session, attempt: Attempt, state: AttemptState, now: datetime) -> None:
+    if attempt.callback_id is None:
+        return
+    row = _fresh(session, attempt.callback_id)
+    if row.held_by != attempt.id or CallbackStatus(row.status) in CALLBACK_ENDED:
+        return
+    limits = site_limits(session.get(Site, row.site_id))
+    step = after_attempt(
+        state, attempt.reason, attempt.q850, row.tries, limits["tries"], limits["retry_minutes"]
+    )
+    values = _callback_values(step, attempt, row, now)
+    if changed(
+        session,
+        update(Callback).where(Callback.id == row.id, Callback.held_by == attempt.id).values(**values),
+    ):
+        news.note_callback(session, _fresh(session, row.id))
+
+
+def _callback_values(step: Next, attempt: Attempt, row: Callback, now: datetime) -> dict[str, Any]:
+    values: dict[str, Any] = {"held_by": None, "tries": step.tries, "reason": attempt.reason}
+    if step.then is not Then.AGAIN:
+        return {**values, "status": str(step.then), "ended_at": now}
+    due = now + step.delay
+    # A promised next try must not be cut off by the end of the wait that the first try was promised in.
+    expires = max(row.expires_at, due + timedelta(hours=1)) if step.tries > row.tries else row.expires_at
+    return {
+        **values,
+        "status": str(CallbackStatus.QUEUED),
+        "due_at": due,
+        "promised_at": due if step.tries > row.tries else row.promised_at,
+        "expires_at": expires,
+        "queued_at": None,
+    }
+
+
+def _pause(session: Session, agent_id: str, now: datetime) -> None:
+    """The same silent phone must not be rung for ever."""
+    if changed(
+        session,
+        update(AgentState)
+        .where(AgentState.agent_id == agent_id, AgentState.state == "ready")
+        .values(state="paused", reason="no answer", since=now),
+    ):
+        row = session.get(AgentState, agent_id, populate_existing=True)
+        if row is not None:
+            news.note_agent(session, row)
+
+
+def _fresh(session: Session, callback_id: str) -> Callback:
+    row = session.get(Callback, callback_id, populate_existing=True)
+    if row is None:
+        raise NotFound("there is no such callback")
+    return row
+
+
+def site_limits(site: Site | None) -> Mapping[str, Any]:
+    """The site's limits over the defaults; a value of the wrong kind counts as absent."""
+    own = dict(site.limits) if site is not None else {}
+    out: dict[str, Any] = {
+        "per_ip_hour": 3,
+        "per_number_day": 3,
+        "per_site_hour": 60,
+        "tries": MAX_TRIES,
+        "expire_hours": 8,
+    }
+    for name in out:
+        value = own.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
+            out[name] = value
+    waits = own.get("retry_minutes")
+    good = isinstance(waits, list) and waits and all(isinstance(w, (int, float)) and w >= 0 for w in waits)
+    out["retry_minutes"] = tuple(waits) if good and isinstance(waits, list) else RETRY_MINUTES
+    return out
