@@ -1,0 +1,122 @@
+"""What is happening now: the supervisor's page, and the switch that stops all dialling."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from bridge.services import audit
+from bridge.services.access import LEADERS, STAFF, Access
+from bridge.settings import Settings
+from bridge.store.models import Agent, AgentState, Call, Callback, PbxLease, Switch
+
+_LATEST = 50
+_SWITCH = "dialing"
+STOPPED = "stopped"
+ON = "on"
+
+
+def read(db: Session, settings: Settings, access: Access, now: datetime, since: datetime) -> dict[str, Any]:
+    """Links, agents, and calls and callbacks since `since` (the start of the day): counts and the latest rows."""
+    access.require(LEADERS)
+    calls = access.scope(select(Call), Call.client_id).where(Call.started_at >= since)
+    callbacks = access.scope(select(Callback), Callback.client_id).where(Callback.created_at >= since)
+    return {
+        "at": now,
+        "since": since,
+        "dialing": dialing(db, settings),
+        "links": links(db, settings, now),
+        "agents": _agents(db, access),
+        "calls": {
+            "counts": _counts(db, access, Call, Call.state, Call.started_at, since),
+            "causes": _counts(db, access, Call, Call.cause, Call.started_at, since),
+            "rows": list(db.scalars(calls.order_by(Call.started_at.desc()).limit(_LATEST))),
+        },
+        "callbacks": {
+            "counts": _counts(db, access, Callback, Callback.status, Callback.created_at, since),
+            "rows": list(db.scalars(callbacks.order_by(Callback.created_at.desc()).limit(_LATEST))),
+        },
+    }
+
+
+def links(db: Session, settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    """Each PBX of the settings, and whether someone listens to it."""
+    leases = {lease.pbx: lease for lease in db.scalars(select(PbxLease))}
+    return [_link(pbx.name, leases.get(pbx.name), now) for pbx in settings.pbx]
+
+
+def dialing(db: Session, settings: Settings) -> dict[str, Any]:
+    """Whether dialling is on, who last moved the switch and when; observe mode never dials."""
+    switch = db.get(Switch, _SWITCH)
+    state = switch.value if switch is not None else ON
+    return {
+        "state": STOPPED if state == STOPPED else ON,
+        "observe": settings.dialing.mode == "observe",
+        "by": switch.by if switch is not None else None,
+        "at": switch.at if switch is not None else None,
+    }
+
+
+def set_dialing(
+    db: Session, settings: Settings, access: Access, now: datetime, state: str
+) -> dict[str, Any]:
+    """Move the switch, for supervisors and administrators of all clients: it stops everyone's dialling."""
+    access.require(LEADERS)
+    if access.clients is not None:
+        access.require(frozenset())
+    switch = db.get(Switch, _SWITCH)
+    if switch is None:
+        db.add(Switch(name=_SWITCH, value=state, by=access.username, at=now))
+    else:
+        switch.value, switch.by, switch.at = state, access.username, now
+    audit.record(db, now, access.username, f"dialing.{state}", _SWITCH)
+    db.flush()
+    return dialing(db, settings)
+
+
+def read_dialing(db: Session, settings: Settings, access: Access) -> dict[str, Any]:
+    """The switch as staff may see it."""
+    access.require(STAFF)
+    return dialing(db, settings)
+
+
+def _link(name: str, lease: PbxLease | None, now: datetime) -> dict[str, Any]:
+    if lease is None:
+        return {"pbx": name, "up": False, "detail": "no listener has run for this PBX yet"}
+    if lease.expires_at <= now:
+        return {"pbx": name, "up": False, "detail": "its listener is not running"}
+    return {"pbx": name, "up": lease.connected, "detail": lease.detail}
+
+
+def _agents(db: Session, access: Access) -> list[dict[str, Any]]:
+    statement = (
+        access.scope(select(Agent, AgentState), Agent.client_id)
+        .outerjoin(AgentState, AgentState.agent_id == Agent.id)
+        .where(Agent.active.is_(True), Agent.role != "viewer")
+        .order_by(Agent.name)
+    )
+    return [
+        {
+            "id": agent.id,
+            "name": agent.name,
+            "role": agent.role,
+            "extension": agent.extension,
+            "state": state.state if state is not None else "offline",
+            "reason": state.reason if state is not None else None,
+            "since": state.since if state is not None else None,
+            "device": state.device if state is not None else None,
+            "live_calls": state.live_calls if state is not None else 0,
+        }
+        for agent, state in db.execute(statement)
+    ]
+
+
+def _counts(
+    db: Session, access: Access, table: Any, column: Any, time: Any, since: datetime
+) -> dict[str, int]:
+    statement = access.scope(select(column, func.count()), table.client_id)
+    rows = db.execute(statement.where(time >= since, column.is_not(None)).group_by(column))
+    return {str(value): int(count) for value, count in rows}

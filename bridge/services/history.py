@@ -1,0 +1,118 @@
+"""Calls as rows: lists for those who may see them, and what an agent writes down of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, or_, select
+from sqlalchemy.orm import Session
+
+from bridge.domain.errors import Conflict, NotFound
+from bridge.services import audit
+from bridge.services.access import LEADERS, STAFF, Access, Role
+from bridge.services.paging import Page, page_of
+from bridge.services.presence import State
+from bridge.store.models import AgentState, Call, CallEventRow, Pop
+
+
+def find(
+    db: Session,
+    access: Access,
+    limit: int,
+    cursor: str | None,
+    since: datetime,
+    until: datetime | None = None,
+    filters: Mapping[str, Any] | None = None,
+) -> Page:
+    """A page of calls that began at or after `since`; an agent sees those that rang at their own phone."""
+    statement = _reachable(access).where(Call.started_at >= since)
+    if until is not None:
+        statement = statement.where(Call.started_at < until)
+    for name, value in (filters or {}).items():
+        if value is not None:
+            statement = statement.where(getattr(Call, name) == value)
+    return page_of(db, statement, Call.started_at, Call.id, limit, cursor)
+
+
+def get(db: Session, access: Access, call_id: str) -> Call:
+    """One call in reach. Raises NotFound."""
+    call: Call | None = db.scalar(_reachable(access).where(Call.id == call_id))
+    if call is None:
+        raise NotFound("there is no such call")
+    return call
+
+
+def events(db: Session, call: Call) -> list[CallEventRow]:
+    """What happened in the call, in order."""
+    return list(
+        db.scalars(select(CallEventRow).where(CallEventRow.call_id == call.id).order_by(CallEventRow.seq))
+    )
+
+
+def dispose(
+    db: Session,
+    access: Access,
+    now: datetime,
+    call_id: str,
+    disposition: str,
+    note: str,
+    *,
+    ready: bool,
+) -> tuple[Call, AgentState | None]:
+    """Write down how the call went. With `ready`, an agent in wrap-up is ready again: their state is returned."""
+    access.require(STAFF)
+    call = get(db, access, call_id)
+    call.disposition, call.note = disposition, note
+    call.disposed_by, call.disposed_at = access.agent, now
+    if access.role in LEADERS:
+        audit.record(db, now, access.username, "calls.disposition", call.id, call.client_id)
+    state = db.get(AgentState, access.agent) if ready else None
+    if state is None or state.state != State.WRAPUP:
+        return call, None
+    state.state, state.reason, state.since = State.READY, None, now
+    db.flush()
+    return call, state
+
+
+def set_answers(
+    db: Session, access: Access, now: datetime, call_id: str, answers: Mapping[str, Any]
+) -> Call:
+    """Keep the answers to the script's questions, all at once."""
+    access.require(STAFF)
+    call = get(db, access, call_id)
+    call.answers = dict(answers)
+    if access.role in LEADERS:
+        audit.record(db, now, access.username, "calls.answers", call.id, call.client_id)
+    return call
+
+
+def hangup_target(db: Session, access: Access, call_id: str) -> tuple[Call, str | None]:
+    """The call to hang up, and whose leg is meant: an agent's own, the whole call for a supervisor."""
+    access.require(STAFF)
+    call = get(db, access, call_id)
+    if call.ended_at is not None:
+        raise Conflict("this call has ended already")
+    return call, (access.agent if access.role is Role.AGENT else None)
+
+
+def acknowledge(
+    db: Session, access: Access, now: datetime, pop_id: str, painted_ms: float | None
+) -> Pop:
+    """The page showed the pop. Counted once: a second tab's word changes nothing."""
+    access.require(STAFF)
+    pop = db.get(Pop, pop_id)
+    if pop is None or pop.agent_id != access.agent:
+        raise NotFound("there is no such pop of yours")
+    if pop.acked_at is None:
+        pop.acked_at, pop.painted_ms = now, painted_ms
+    return pop
+
+
+def _reachable(access: Access) -> Select[Any]:
+    statement = access.scope(select(Call), Call.client_id)
+    if access.role is not Role.AGENT:
+        return statement
+    rang = select(Pop.call_id).where(Pop.agent_id == access.agent)
+    return statement.where(or_(Call.agent_id == access.agent, Call.id.in_(rang)))
