@@ -64,7 +64,7 @@ EncodedEvent = tuple[str, str, str, str, str, str]
 def encode(event: CallEvent) -> EncodedEvent:
     """An event as the script's six arguments: type, call, pbx, seq, at, data."""
     at = event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    data = json.dumps(dict(event.data), ensure_ascii=False, separators=(",", ":"))
+    data = json.dumps(dict(event.data), ensure_ascii=False, separators=(",", ":"), default=str)
     seq = "" if event.seq is None else str(event.seq)
     return (event.type.value, event.call or "", event.pbx, seq, at, data)
 
