@@ -31,7 +31,8 @@ _SLICE_MS = 20
 """SQLite's own back-off grows to 100 ms a step; asking anew in slices this short gets the lock sooner."""
 _BROKEN = ("readonly", "read-only", "disk i/o", "unable to open", "malformed", "not a database")
 """After these a SQLite connection is thrown away: a new one sees a repaired disk or permission."""
-_WRITES = "ringbridge_writes"
+WRITES = "ringbridge_writes"
+"""Execution option of a connection whose next transaction writes."""
 _OURS = "ringbridge"
 _PG_UNAVAILABLE = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 """PostgreSQL's classes: connection, transaction state (read-only), rollback, resources, locks, shutdown, system."""
@@ -51,8 +52,8 @@ class Sessions(sessionmaker[Session]):
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """A writing transaction: committed at the end of the block, rolled back on an exception."""
-        with _pool_errors(), self(info={_WRITES: True}) as session, session.begin():
-            session.connection(execution_options={_WRITES: True})
+        with _pool_errors(), self(info={WRITES: True}) as session, session.begin():
+            session.connection(execution_options={WRITES: True})
             yield session
 
     @contextmanager
@@ -80,7 +81,7 @@ def _refuse_late_statement(state: ORMExecuteState) -> None:
 def _check_writes(session: Session) -> None:
     """A reader that turns writer half-way is what deadlocks; found in the first test that does it."""
     ours = isinstance(session.bind, Engine) and _OURS in session.bind.get_execution_options()
-    if ours and _WRITES not in session.info:
+    if ours and WRITES not in session.info:
         raise RuntimeError("this session only reads; open it with sessions.begin()")
 
 
@@ -153,7 +154,7 @@ def _tune_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        if _WRITES in connection.get_execution_options():
+        if WRITES in connection.get_execution_options():
             _begin_immediate(connection)
         else:
             connection.exec_driver_sql("BEGIN")
@@ -222,3 +223,10 @@ def changed(session: Session, statement: Executable) -> int:
     """Run a conditional UPDATE, INSERT or DELETE and say how many rows it touched."""
     result = session.execute(statement, execution_options={"synchronize_session": False})
     return result.rowcount if isinstance(result, CursorResult) else 0
+
+
+def upgrade(settings: Settings) -> None:
+    """Bring the database to this version (see `bridge.store.migrate`)."""
+    from bridge.store import migrate
+
+    migrate.upgrade(settings)

@@ -320,6 +320,16 @@ class Call(Base):
     disposed_at: Mapped[datetime | None]
 
 
+class CallAgent(Base):
+    """An agent whose phone rings or talks in a live call; gone when that ends."""
+
+    __tablename__ = "call_agents"
+    call_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    agent_id: Mapped[str] = mapped_column(String(36), primary_key=True, index=True)
+    talking: Mapped[bool] = mapped_column(default=False)
+    since: Mapped[datetime]
+
+
 class CallEventRow(Base):
     __tablename__ = "call_events"
     call_id: Mapped[str] = mapped_column(String(100), primary_key=True)
