@@ -1,0 +1,43 @@
+"""`ringbridge uninstall`: takes out of the PBX what init put in."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from bridge.commands.init import show
+from bridge.services import pbx_setup
+from bridge.settings import settings_path
+
+
+@click.command()
+@click.option("--asterisk-dir", type=click.Path(path_type=Path), default=Path("/etc/asterisk"), show_default=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and change nothing.")
+def uninstall(asterisk_dir: Path, yes: bool, dry_run: bool) -> int:
+    """Take out of the PBX's files what `ringbridge init` put in; everything else there stays as it is.
+
+    A backup of each file is kept beside it. Settings and data are not touched; it says where they lie.
+    """
+    changes = pbx_setup.plan_uninstall(asterisk_dir.resolve())
+    if not changes:
+        click.echo(f"There is nothing of Ringbridge in {asterisk_dir}.")
+    else:
+        show(changes)
+        if dry_run:
+            click.echo("Dry run: nothing was changed.")
+            return 0
+        if not yes and not click.confirm(f"Change or remove {len(changes)} file(s)?", default=False):
+            click.echo("Nothing was changed.")
+            return 1
+        for backup in pbx_setup.apply(changes, datetime.now(UTC)):
+            click.echo(f"Backup: {backup}")
+        click.echo("Let the PBX read it (no call is touched by that):")
+        for command in pbx_setup.RELOAD:
+            click.echo(f"    {command}")
+    path = settings_path()
+    if path is not None:
+        click.echo(f"Settings stay in {path.resolve()}, secrets and data where it says; delete them when you like.")
+    return 0
