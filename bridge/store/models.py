@@ -271,6 +271,8 @@ class IdempotencyKey(Base):
     body_hash: Mapped[str] = mapped_column(String(64))
     callback_id: Mapped[str | None] = mapped_column(String(36))
     """None while the first request is in work."""
+    answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    """What the first request was told; a repeat is told the same."""
     created_at: Mapped[datetime]
 
 

@@ -1,0 +1,1 @@
+"""Queries that more than one service needs, or whose SQL differs between databases."""

@@ -36,9 +36,7 @@ def clock(session: Session) -> datetime:
 
 def is_free(session: Session, pbx: str) -> bool:
     """Whether a claim could succeed now; asked before `claim`, so that a standby does not write all the time."""
-    expires_at = session.execute(
-        select(PbxLease.expires_at).where(PbxLease.pbx == pbx)
-    ).scalar_one_or_none()
+    expires_at = session.execute(select(PbxLease.expires_at).where(PbxLease.pbx == pbx)).scalar_one_or_none()
     return expires_at is None or expires_at <= clock(session)
 
 

@@ -375,6 +375,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("body_hash", sa.String(length=64), nullable=False),
         sa.Column("callback_id", sa.String(length=36), nullable=True),
+        sa.Column("answer", sa.JSON(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
             ["site_id"],
@@ -440,7 +441,6 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("attempt_changes", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_attempt_changes_attempt_id"), ["attempt_id"], unique=False)
-
 
 
 def downgrade() -> None:

@@ -1,0 +1,326 @@
+"""Callbacks as visitors see them: asked for, looked at, cancelled.
+
+A callback that was answered with 201 is in SQL on disk; Redis only makes it happen sooner.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from redis import Redis, RedisError
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
+from bridge.domain.callbacks import Due, due_from
+from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
+from bridge.domain.numbers import dialable, parse_number
+from bridge.live import jobs, mailbox
+from bridge.services import attempts, news
+from bridge.services.attempts import site_limits
+from bridge.settings import Settings
+from bridge.store.database import Sessions, changed
+from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id
+from bridge.store.queries import agents as agent_queries
+from bridge.store.queries.counters import count
+from bridge.store.queries.keys import try_key_lock
+
+log = structlog.get_logger(__name__)
+DIAL_JOB = "workers.dial.dial_callback"
+PROMISE = timedelta(seconds=30)
+"""What is promised for now, where an agent is ready."""
+
+
+class IdempotencyMismatch(Invalid):
+    """This Idempotency-Key was used before with another body; use a new key for a new request."""
+
+    code = "idempotency_mismatch"
+
+
+class IdempotencyInProgress(Conflict):
+    """The first request with this Idempotency-Key is still in work; ask again in a moment."""
+
+    code = "idempotency_in_progress"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a visitor fills in. `when` and `timezone` as in `domain.callbacks.due_from`; None means now."""
+
+    number: str
+    name: str = ""
+    when: str | None = None
+    timezone: str | None = None
+    queue: str | None = None
+    page_url: str = ""
+    note: str = ""
+    consent: str = ""
+    """The consent text as it was shown to the visitor; "" where none was."""
+
+    def digest(self) -> str:
+        """What tells two bodies under one key apart."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackView:
+    """What a visitor is told."""
+
+    id: str
+    status: str
+    reason: str | None
+    promised_at: datetime | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON body of `GET /api/v1/callbacks/<id>`."""
+        return {**asdict(self), "promised_at": news.rfc3339(self.promised_at)}
+
+
+def create(
+    sessions: Sessions,
+    redis: Redis,
+    settings: Settings,
+    site_id: str,
+    wish: Wish,
+    *,
+    idempotency_key: str | None,
+    ip: str,
+    now: datetime,
+) -> CallbackView:
+    """Accept a callback, in one transaction, and enqueue it where it is due now.
+
+    Raises Invalid (and its kinds of `domain.numbers`), RateLimited, IdempotencyMismatch,
+    IdempotencyInProgress, NotFound for a site that is not there or closed, and Unavailable.
+    """
+    key = settings.secret_key()
+    digest = wish.digest()
+    with sessions.begin() as session:
+        site = _open_site(session, site_id)
+        if idempotency_key is not None:
+            before = _begin_key(session, site.id, idempotency_key, digest, now)
+            if before is not None:
+                return before
+        row = _new_callback(session, settings, site, wish, key, ip, now)
+        if idempotency_key is not None:
+            session.execute(
+                update(IdempotencyKey)
+                .where(IdempotencyKey.site_id == site.id, IdempotencyKey.key == idempotency_key)
+                .values(callback_id=row.id, answer=view_of(row).as_dict())
+            )
+        news.note_callback(session, row)
+    if row.status == CallbackStatus.QUEUED and not jobs.enqueue(redis, jobs.DIAL, DIAL_JOB, row.id):
+        log.warning("no job for now; the sweep will find the callback", callback=row.id)
+    news.publish(redis, session)
+    return view_of(row)
+
+
+def get(sessions: Sessions, callback_id: str) -> CallbackView:
+    """Raises NotFound."""
+    with sessions.read() as session:
+        row = session.get(Callback, callback_id)
+        if row is None:
+            raise NotFound("there is no such callback")
+        return view_of(row)
+
+
+def cancel(sessions: Sessions, redis: Redis, callback_id: str, *, now: datetime) -> CallbackView:
+    """End a callback at the visitor's wish, also while phones ring. Cancelling twice is one cancel.
+
+    Raises NotFound; Conflict where the call is connected, or the callback has ended in another way.
+    """
+    hang_up: Attempt | None = None
+    with sessions.begin() as session:
+        row = session.get(Callback, callback_id, with_for_update=True)
+        if row is None:
+            raise NotFound("there is no such callback")
+        if row.status == CallbackStatus.CANCELLED:
+            return view_of(row)
+        if CallbackStatus(row.status) in CALLBACK_ENDED:
+            raise Conflict(f"this callback has already ended as {row.status}")
+        if row.held_by is None:
+            _cancel_unheld(session, row, now)
+        else:
+            hang_up = _cancel_held(session, row.held_by, now)
+        session.refresh(row)
+    news.publish(redis, session)
+    if hang_up is not None and hang_up.call_id is not None:
+        send_hangup(redis, hang_up.pbx, hang_up.call_id)
+    return view_of(row)
+
+
+def send_hangup(redis: Redis, pbx: str, call_id: str) -> None:
+    """Ask for the end of a call whose attempt was cancelled. Never raises for Redis."""
+    try:
+        mailbox.send(redis, pbx, mailbox.Kind.HANGUP, {"call": call_id, "agent": None}, 30)
+    except RedisError as error:
+        log.warning("the hang-up was not sent", call=call_id, error=type(error).__name__)
+
+
+def view_of(row: Callback) -> CallbackView:
+    """What a visitor is told of that row."""
+    return CallbackView(row.id, row.status, row.reason, row.promised_at)
+
+
+def token(settings: Settings, callback_id: str) -> str:
+    """What lets the visitor, and nobody else, see and cancel this callback; nothing of it is stored."""
+    mac = hmac.new(settings.secret_key(), f"callback:{callback_id}".encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(mac.digest()).rstrip(b"=").decode()
+
+
+def check_token(settings: Settings, callback_id: str, given: str | None) -> None:
+    """Raises Forbidden for a token that is not this callback's."""
+    if given is None or not hmac.compare_digest(token(settings, callback_id).encode(), given.encode()):
+        raise Forbidden("the token does not belong to this callback")
+
+
+def keyed_hash(key: bytes, kind: str, value: str) -> str:
+    """An address or number as limits know it: comparable, and not readable without the key."""
+    return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()
+
+
+def _open_site(session: Session, site_id: str) -> Site:
+    site = session.get(Site, site_id)
+    if site is None or not site.active:
+        raise NotFound("there is no such site, or it takes no callbacks now", field="site")
+    return site
+
+
+def _begin_key(session: Session, site: str, key: str, digest: str, now: datetime) -> CallbackView | None:
+    """Take the key, or find what it gave before."""
+    if not 0 < len(key) <= 255:
+        raise Invalid("an Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
+    if not try_key_lock(session, f"{site}:{key}"):
+        raise IdempotencyInProgress
+    row = session.get(IdempotencyKey, (site, key))
+    if row is None:
+        session.add(IdempotencyKey(site_id=site, key=key, body_hash=digest, created_at=now))
+        session.flush()
+        return None
+    if row.body_hash != digest:
+        raise IdempotencyMismatch
+    if row.answer is None:
+        raise IdempotencyInProgress
+    promised = row.answer["promised_at"]
+    return CallbackView(
+        id=row.answer["id"],
+        status=row.answer["status"],
+        reason=row.answer["reason"],
+        promised_at=datetime.fromisoformat(promised) if promised else None,
+    )
+
+
+def _new_callback(
+    session: Session, settings: Settings, site: Site, wish: Wish, key: bytes, ip: str, now: datetime
+) -> Callback:
+    client = session.get(Client, site.client_id)
+    number = parse_number(wish.number, client.region if client is not None else "US")
+    dialable(number, site.regions or settings.dialing.regions)
+    due = due_from(wish.when, wish.timezone, now)
+    ip_hash = keyed_hash(key, "ip", _network(ip))
+    limits = site_limits(site)
+    _limit(session, site, limits, ip_hash, keyed_hash(key, "number", number), now)
+    later = due.at > now
+    row = Callback(
+        id=new_id(),
+        created_at=now,
+        client_id=site.client_id,
+        site_id=site.id,
+        number=number,
+        name=wish.name,
+        note=wish.note,
+        page_url=wish.page_url,
+        queue=wish.queue,
+        wall_time=due.wall_time,
+        timezone=due.timezone,
+        due_at=due.at,
+        expires_at=max(due.at, now) + timedelta(hours=limits["expire_hours"]),
+        promised_at=_promise(session, settings, site, due, now),
+        status=str(CallbackStatus.SCHEDULED if later else CallbackStatus.QUEUED),
+        reason=None,
+        tries=0,
+        held_by=None,
+        queued_at=None if later else now,
+        consent_text=wish.consent,
+        consent_at=now if wish.consent else None,
+        ip_hash=ip_hash,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def _promise(session: Session, settings: Settings, site: Site, due: Due, now: datetime) -> datetime | None:
+    if due.at > now:
+        return due.at
+    pbx = agent_queries.site_pbx(site, settings)
+    ready = pbx is not None and agent_queries.ready_agents(session, pbx, settings, site.client_id, 1)
+    return now + PROMISE if ready else None
+
+
+def _limit(
+    session: Session, site: Site, limits: Mapping[str, Any], ip: str, number: str, now: datetime
+) -> None:
+    """Count this request, and raise RateLimited where it is one too many; the raise takes the count back."""
+    hour, day = timedelta(hours=1), timedelta(days=1)
+    for scope, subject, span, most, who in (
+        ("callback_ip", f"{site.id}:{ip}", hour, limits["per_ip_hour"], "from this address"),
+        ("callback_number", f"{site.client_id}:{number}", day, limits["per_number_day"], "for this number"),
+        ("callback_site", site.id, hour, limits["per_site_hour"], "on this site"),
+    ):
+        if count(session, scope, subject, span, now) > most:
+            raise RateLimited(
+                f"too many callbacks were asked for {who}; try again later or call us",
+                retry_after=int(span.total_seconds() / 12),
+            )
+
+
+def _network(ip: str) -> str:
+    """An IPv6 visitor owns a whole /64, so that is what counts."""
+    try:
+        address = ipaddress.ip_address(ip)
+    except ValueError:
+        return ip
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _cancel_unheld(session: Session, row: Callback, now: datetime) -> None:
+    won = changed(
+        session,
+        update(Callback)
+        .where(
+            Callback.id == row.id,
+            Callback.held_by.is_(None),
+            Callback.status.not_in([str(s) for s in CALLBACK_ENDED]),
+        )
+        .values(status=str(CallbackStatus.CANCELLED), reason="cancelled_by_visitor", ended_at=now),
+    )
+    if not won:
+        raise Conflict("this callback is just being called; try again")
+    session.refresh(row)
+    news.note_callback(session, row)
+
+
+def _cancel_held(session: Session, attempt_id: str, now: datetime) -> Attempt | None:
+    attempt = session.scalar(select(Attempt).where(Attempt.id == attempt_id).with_for_update())
+    if attempt is None:
+        raise NotFound("there is no such attempt")
+    if attempt.state == AttemptState.CONNECTED:
+        raise Conflict("you are connected already; hang up the phone to end the call")
+    if attempt.state == AttemptState.UNCERTAIN:
+        raise Conflict("it is not known whether your phone is being called; try again in a few minutes")
+    was = attempt.state
+    attempts.move(session, attempt_id, AttemptState.CANCELLED, "cancelled_by_visitor", now=now)
+    return attempt if was != AttemptState.CLAIMED else None

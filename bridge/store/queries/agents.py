@@ -1,0 +1,56 @@
+"""Which agents could take a call now."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import Session
+
+from bridge.settings import Settings
+from bridge.store.models import Agent, AgentState, Site
+
+
+def site_pbx(site: Site, settings: Settings) -> str | None:
+    """The PBX that dials for a site: its own, else the first of the settings; None where there is none."""
+    if site.pbx is not None:
+        return site.pbx if any(pbx.name == site.pbx for pbx in settings.pbx) else None
+    return settings.pbx[0].name if settings.pbx else None
+
+
+def free() -> ColumnElement[bool]:
+    """Ready, at a phone, in no call, promised to no attempt."""
+    return and_(
+        AgentState.state == "ready",
+        AgentState.device.is_not(None),
+        AgentState.live_calls == 0,
+        AgentState.reserved_by.is_(None),
+    )
+
+
+def _at(pbx: str, settings: Settings) -> ColumnElement[bool]:
+    default = bool(settings.pbx) and settings.pbx[0].name == pbx
+    return or_(AgentState.pbx == pbx, AgentState.pbx.is_(None)) if default else AgentState.pbx == pbx
+
+
+def ready_agents(
+    session: Session, pbx: str, settings: Settings, client_id: str, limit: int
+) -> list[AgentState]:
+    """Agents at that PBX who may serve the client and could take a call now, longest ready first."""
+    return list(
+        session.scalars(
+            select(AgentState)
+            .join(Agent, Agent.id == AgentState.agent_id)
+            .where(
+                free(),
+                _at(pbx, settings),
+                Agent.active,
+                or_(Agent.client_id.is_(None), Agent.client_id == client_id),
+            )
+            .order_by(AgentState.since, AgentState.agent_id)
+            .limit(limit)
+        )
+    )
+
+
+def free_count(session: Session) -> int:
+    """How many agents could take a call now, at any PBX."""
+    return int(session.scalar(select(func.count()).select_from(AgentState).where(free())) or 0)
