@@ -1,0 +1,425 @@
+"""The calls that are alive, and what is said of them: every call event is written here, numbered and in order.
+
+AMI's event names do not occur in this module; `tracker` reads them and calls these methods.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.domain.calls import CallEvent, CallEventType, Cause, Direction, Expected, Party
+from bridge.pbx.ami.causes import end_cause, unoffered_reason
+from bridge.pbx.ami.model import CONFERENCE, QUIET_BRIDGES, Bridge, Call, Channel, Line, dump
+from bridge.pbx.ami.parties import Parties
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+MAX_EXPECTED = 10_000
+
+
+class Book:
+    """Channels, bridges and calls by their ids, and the events not yet taken."""
+
+    def __init__(self, pbx: str, parties: Parties) -> None:
+        self.pbx = pbx
+        self.parties = parties
+        self.channels: dict[str, Channel] = {}
+        self.bridges: dict[str, Bridge] = {}
+        self.calls: dict[str, Call] = {}
+        self.wires: dict[str, dict[str, str]] = {}
+        self.links: dict[str, str] = {}
+        self.expected: dict[str, Expected] = {}
+        self._events: list[CallEvent] = []
+        self._touched: dict[str, None] = {}
+
+    # --- what happened since the last look ---
+
+    def take(self) -> tuple[list[CallEvent], dict[str, str | None]]:
+        """The events since the last take, and the state of each call they or the legs touched."""
+        events, self._events = self._events, []
+        touched, self._touched = self._touched, {}
+        return events, {call: self._dump(call) for call in touched}
+
+    def emit(self, call: Call, kind: CallEventType, at: float, data: Mapping[str, Any]) -> None:
+        call.seq += 1
+        self._touched[call.id] = None
+        self._events.append(CallEvent(kind, self.pbx, moment(at), call.id, call.seq, data))
+
+    def _dump(self, call_id: str) -> str | None:
+        call = self.calls.get(call_id)
+        if call is None:
+            return None
+        channels = [self.channels[uid] for uid in call.legs]
+        ids = dict.fromkeys(channel.bridge for channel in channels)
+        bridges = [
+            Bridge(id, self.bridges[id].type, [uid for uid in self.bridges[id].members if uid in call.legs])
+            for id in ids
+            if id is not None and id in self.bridges
+        ]
+        return dump(call, channels, bridges)
+
+    # --- channels ---
+
+    def add_channel(self, channel: Channel) -> Call:
+        """Take a new channel in: to the call its link names, else to a new one."""
+        self.channels[channel.uid] = channel
+        wire = channel.wire
+        if wire:
+            self.wires.setdefault(wire[0], {})[wire[1]] = channel.uid
+        channel.trunk = channel.real and self.parties.is_trunk(channel.device)
+        call = self.calls.get(self.links.get(channel.link, ""))
+        if call is None:
+            call = self._open(channel)
+        self.attach(channel, call)
+        return call
+
+    def attach(self, channel: Channel, call: Call) -> None:
+        """Make the channel a leg of that call, and no longer of another."""
+        old = self.calls.get(channel.call)
+        if old is call:
+            return
+        if old is not None and channel.uid in old.legs:
+            old.legs.remove(channel.uid)
+            self._touched[old.id] = None
+        channel.call = call.id
+        call.legs.append(channel.uid)
+        self._touched[call.id] = None
+        if self.links.setdefault(channel.uid, call.id) == call.id and channel.uid not in call.links:
+            call.links.append(channel.uid)
+
+    def peer(self, channel: Channel) -> Channel | None:
+        """The other half of a wire."""
+        wire = channel.wire
+        if wire is None:
+            return None
+        uid = self.wires.get(wire[0], {}).get("2" if wire[1] == "1" else "1")
+        return self.channels.get(uid) if uid else None
+
+    def _open(self, channel: Channel) -> Call:
+        call_id = self._call_id(channel.uid)
+        call = Call(call_id, channel.uid, channel.born, originated=channel.outgoing)
+        expected = self.expected.pop(channel.uid, None) or self.expected.pop(channel.link, None)
+        if expected is not None:
+            self._expect(call, expected)
+        self.calls[call_id] = call
+        for link in dict.fromkeys((channel.link, channel.uid)):
+            if self.links.setdefault(link, call_id) == call_id:
+                call.links.append(link)
+        return call
+
+    def _call_id(self, uid: str) -> str:
+        base = _UNSAFE.sub("_", f"{self.pbx}-{uid}")[:96]
+        call_id, again = base, 1
+        while call_id in self.calls:
+            again += 1
+            call_id = f"{base}-{again}"
+        return call_id
+
+    def _expect(self, call: Call, expected: Expected) -> None:
+        call.originated = True
+        call.attempt = expected.attempt
+        call.callback = expected.callback
+        call.campaign = expected.campaign
+        call.client = expected.client
+        call.agent = expected.agent
+        call.agent_device = expected.agent_device
+        call.agent_first = expected.agent_first
+        call.expected_number = expected.number
+        call.direction = Direction.OUTBOUND
+        if expected.agent_device:
+            call.caller = self.parties.inside(expected.agent_device, expected.agent)
+        call.callee = Party(number=expected.number) if expected.number else None
+
+    # --- a call's life ---
+
+    def party(self, channel: Channel) -> Party:
+        """The person at a channel's end, with what our own dial knows of them."""
+        call = self.calls.get(channel.call)
+        party = self.parties.party(channel)
+        if call is None or call.attempt is None:
+            return party
+        if self.is_agent_leg(call, channel):
+            return Party(party.device, party.extension, party.number, party.name, call.agent or party.agent)
+        if channel.outgoing and channel.trunk:
+            return Party(party.device, None, call.expected_number or party.number)
+        return party
+
+    @staticmethod
+    def is_agent_leg(call: Call, channel: Channel) -> bool:
+        """Whether this is the leg to the agent of our own dial."""
+        return channel.real and call.agent_device is not None and channel.device == call.agent_device
+
+    def start(self, call: Call, at: float) -> None:
+        """Publish the call's start, once, with the time of its birth."""
+        if call.started:
+            return
+        first = self.channels.get(call.first)
+        if first is not None and first.internal:
+            return
+        if first is not None and first.real and not call.originated and not call.consultation:
+            call.caller = self.parties.party(first)
+            call.callee = self.parties.dialled(first.exten, outside=first.trunk)
+            if first.trunk:
+                call.direction = Direction.INBOUND
+                call.client = self.parties.client(first.exten)
+        self.emit(
+            call,
+            CallEventType.STARTED,
+            call.born,
+            {
+                "direction": call.direction,
+                "from": shown(call.caller),
+                "to": shown(call.callee),
+                "attempt": call.attempt,
+                "callback": call.callback,
+                "campaign": call.campaign,
+                "client": call.client,
+            },
+        )
+
+    def direct(self, call: Call, leg: Channel) -> None:
+        """Learn direction, from and to of a call from a leg that it dials."""
+        if call.attempt is not None or not leg.real:
+            return
+        party = self.parties.party(leg)
+        if call.direction is None and (leg.trunk or not call.originated):
+            call.direction = Direction.OUTBOUND if leg.trunk else Direction.INTERNAL
+        if call.originated:
+            if leg.trunk and call.callee is None:
+                call.callee = Party(number=party.number, withheld=party.withheld)
+            elif not leg.trunk and call.caller is None:
+                call.caller = party
+            elif not leg.trunk and call.callee is None and leg.uid != call.first:
+                call.callee = party
+                call.direction = call.direction or Direction.INTERNAL
+        elif call.callee is None or (call.callee.extension and call.callee.extension == party.extension):
+            call.callee = party
+
+    def offer(self, leg: Channel, at: float) -> None:
+        """Someone's phone rings (or was answered without ringing)."""
+        call = self.calls.get(leg.call)
+        if call is None or leg.offered or not leg.real or not leg.outgoing:
+            return
+        self.direct(call, leg)
+        self.start(call, at)
+        leg.offered = call.offered = True
+        self.emit(call, CallEventType.OFFERED, at, {"party": shown(self.party(leg))})
+
+    def give_up(self, leg: Channel, cause: int | None, at: float) -> None:
+        """A leg ends without having been accepted."""
+        call = self.calls.get(leg.call)
+        if call is None or leg.accepted or leg.unoffered or not leg.real or not leg.outgoing:
+            return
+        self.direct(call, leg)
+        self.start(call, at)
+        leg.unoffered = call.offered = True
+        reason = unoffered_reason(leg, cause, call)
+        if call.attempt is not None:
+            customer = not self.is_agent_leg(call, leg)
+            if customer or not call.deciding_customer:
+                call.deciding, call.deciding_cause, call.deciding_customer = reason, cause, customer
+        self.emit(
+            call, CallEventType.UNOFFERED, at, {"party": shown(self.party(leg)), "reason": reason}
+        )
+
+    def end(self, call: Call, at: float, cause: Cause | None = None) -> None:
+        """The last word on a call; it is forgotten with it. `cause` is given where the end was not seen."""
+        if not call.started:
+            self.start(call, at)
+        if call.started:
+            self._pause(call, at)
+            found, q850 = end_cause(call)
+            if call.direction is None and call.caller is not None and call.caller.extension:
+                call.direction = Direction.INTERNAL
+            answered_by = None
+            if call.connected_at is not None:
+                answered_by = "person"
+            elif call.caller_answered and not call.originated:
+                answered_by = "pbx"
+            waited = (call.connected_at if call.connected_at is not None else at) - call.born
+            self.emit(
+                call,
+                CallEventType.ENDED,
+                at,
+                {
+                    "cause": cause or found,
+                    "q850": None if cause else q850,
+                    "direction": call.direction,
+                    "from": shown(call.caller),
+                    "to": shown(call.callee),
+                    "answered_by": answered_by,
+                    "wait_ms": max(0, round(waited * 1000)),
+                    "talk_ms": max(0, round(call.talk_seconds * 1000)),
+                    "ended_by": shown(call.ended_by),
+                },
+            )
+        self.forget(call)
+
+    def merge(self, call: Call, into: Call, at: float) -> None:
+        """The conversation goes on as `into`; every leg goes along."""
+        self.start(call, at)
+        self.start(into, at)
+        for uid in list(call.legs):
+            self.attach(self.channels[uid], into)
+        guest = self.channels.get(call.guest or "")
+        if guest is not None:
+            guest.guest_of = None
+        for link in call.links:
+            self.links[link] = into.id
+        into.links.extend(call.links)
+        call.links = []
+        into.offered = into.offered or call.offered
+        self.emit(call, CallEventType.MERGED, at, {"into": into.id})
+        self.forget(call)
+
+    def forget(self, call: Call) -> None:
+        """Drop a call with whatever of it is left."""
+        for uid in list(call.legs):
+            self.drop_channel(self.channels[uid])
+        for link in call.links:
+            if self.links.get(link) == call.id:
+                del self.links[link]
+        self.calls.pop(call.id, None)
+        self._touched[call.id] = None
+
+    def drop_channel(self, channel: Channel) -> None:
+        """Forget a channel wherever it is known."""
+        self.leave(channel)
+        self.channels.pop(channel.uid, None)
+        wire = channel.wire
+        if wire:
+            pair = self.wires.get(wire[0], {})
+            pair.pop(wire[1], None)
+            if not pair:
+                self.wires.pop(wire[0], None)
+        call = self.calls.get(channel.call)
+        if call is not None and channel.uid in call.legs:
+            call.legs.remove(channel.uid)
+            self._touched[call.id] = None
+
+    # --- who hears whom ---
+
+    def enter(self, channel: Channel, bridge_id: str, kind: str) -> Bridge:
+        """Put a channel into a bridge, out of any other."""
+        self.leave(channel)
+        bridge = self.bridges.get(bridge_id)
+        if bridge is None:
+            bridge = self.bridges[bridge_id] = Bridge(bridge_id, kind)
+        bridge.members.append(channel.uid)
+        channel.bridge = bridge_id
+        self._touched[channel.call] = None
+        return bridge
+
+    def leave(self, channel: Channel) -> None:
+        """Take a channel out of its bridge; an empty bridge is forgotten."""
+        bridge = self.bridges.get(channel.bridge or "")
+        channel.bridge = None
+        if bridge is None:
+            return
+        if channel.uid in bridge.members:
+            bridge.members.remove(channel.uid)
+        if not bridge.members:
+            del self.bridges[bridge.id]
+        if channel.call in self.calls:
+            self._touched[channel.call] = None
+
+    def reach(self, channel: Channel, conferences: bool = True) -> list[Channel]:
+        """Every channel that this one can hear, itself first: over bridges and along wires."""
+        found = {channel.uid: channel}
+        todo = [channel]
+        while todo:
+            here = todo.pop()
+            near: list[str] = []
+            bridge = self.bridges.get(here.bridge or "")
+            if bridge and bridge.type not in QUIET_BRIDGES and (conferences or bridge.type != CONFERENCE):
+                near.extend(bridge.members)
+            other = self.peer(here)
+            if other is not None:
+                near.append(other.uid)
+            for uid in near:
+                if uid not in found and uid in self.channels:
+                    found[uid] = self.channels[uid]
+                    todo.append(self.channels[uid])
+        return list(found.values())
+
+    def people(self, call: Call) -> list[Channel]:
+        """The legs of this call that hear each other; fewer than two means that nobody does."""
+        best: list[Channel] = []
+        guest = [call.guest] if call.guest else []
+        for uid in [*call.legs, *guest]:
+            channel = self.channels.get(uid)
+            if channel is None or channel.bridge is None or not channel.real or self.side(channel) != call.id:
+                continue
+            group = [other for other in self.reach(channel) if other.real and self.side(other) == call.id]
+            if len(group) > len(best):
+                best = group
+            if len(best) > 1:
+                break
+        return best
+
+    @staticmethod
+    def side(channel: Channel) -> str:
+        """The call in which the person at this channel speaks now."""
+        return channel.guest_of or channel.call
+
+    def update_talk(self, call: Call, at: float) -> None:
+        """Start or stop the talk, and say who is connected where somebody new is."""
+        people = self.people(call)
+        if len(people) < 2:
+            self._pause(call, at)
+            return
+        for leg in people:
+            leg.accepted = True
+        if call.talk_since is None:
+            call.talk_since = at
+            call.ended_by = None
+        fresh = [leg for leg in people if leg.uid not in call.heard]
+        if not fresh:
+            return
+        for leg in fresh:
+            self.offer(leg, at)
+        self.start(call, at)
+        if call.connected_at is None:
+            call.connected_at = at
+        call.heard.extend(leg.uid for leg in fresh)
+        ordered = sorted(people, key=lambda leg: (self._rank(call, leg), leg.born))
+        newest = max(fresh, key=lambda leg: (self._rank(call, leg), leg.born))
+        one = next(leg for leg in ordered if leg is not newest)
+        pair = [one, newest] if ordered.index(one) < ordered.index(newest) else [newest, one]
+        self.emit(
+            call,
+            CallEventType.CONNECTED,
+            at,
+            {"parties": [shown(self.party(leg)) for leg in pair]},
+        )
+
+    def _rank(self, call: Call, leg: Channel) -> int:
+        if call.attempt is not None:
+            return 0 if self.is_agent_leg(call, leg) else 1
+        return 0 if leg.uid in (call.first, call.guest) else 1
+
+    @staticmethod
+    def _pause(call: Call, at: float) -> None:
+        if call.talk_since is not None:
+            call.talk_seconds += max(0.0, at - call.talk_since)
+            call.talk_since = None
+
+    def live_legs(self, call: Call) -> list[Channel]:
+        """The real channels of a call, oldest first."""
+        return [self.channels[uid] for uid in call.legs if self.channels[uid].real]
+
+    def ringing(self, call: Call) -> list[Channel]:
+        """Legs of a call that ring and were not answered."""
+        return [leg for leg in self.live_legs(call) if leg.ringing and leg.state != Line.UP]
+
+
+def moment(at: float) -> datetime:
+    """Seconds since the epoch as an aware time."""
+    return datetime.fromtimestamp(at, UTC)
+
+
+def shown(party: Party | None) -> dict[str, Any] | None:
+    """A party in the published shape."""
+    return party.as_dict() if party is not None else None

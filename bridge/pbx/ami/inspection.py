@@ -1,0 +1,239 @@
+"""Looks at a live Asterisk over AMI, with questions only: nothing is dialled, set or reloaded."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
+from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.dialogue import Dialogue, LoginRefused
+from bridge.pbx.findings import Finding, Verdict
+from bridge.settings import Pbx
+
+CONTEXTS = ("ringbridge-leg", "ringbridge-go")
+_FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}
+"""CVE-2024-42365: from here on an AMI user with `originate` alone cannot reach code execution."""
+_READER_LINES = "read = system,call,agent,user  and  write = reporting"
+_COMMAND_LINES = "write = originate,call,reporting  and an empty  read ="
+_TOO_MUCH = ("Command", "UpdateConfig", "ModuleLoad")
+_RELOAD_MANAGER = "asterisk -rx 'manager reload'"
+
+
+def inspect(pbx: Pbx, *, observe: bool, watch_seconds: float) -> Iterator[Finding]:
+    """Finding by finding. Ends early where a failure leaves nothing to look at. Raises SettingsError for a secret."""
+    yield from _wire(pbx)
+    try:
+        with Dialogue(pbx, pbx.username, pbx.read_secret()) as reader:
+            yield Finding("reachable", Verdict.OK, f"an Asterisk manager answers at {pbx.host}:{pbx.port}")
+            yield Finding("event user", Verdict.OK, f"{pbx.username} may log in")
+            yield from _reader(pbx, reader, observe, watch_seconds)
+    except LoginRefused as error:
+        yield Finding("reachable", Verdict.OK, f"an Asterisk manager answers at {pbx.host}:{pbx.port}")
+        yield _refused("event user", error, pbx.username)
+    except SettingsError:
+        raise
+    except RingbridgeError as error:
+        yield Finding(
+            "reachable",
+            Verdict.FAIL,
+            error.message,
+            "manager.conf, [general]: enabled = yes, and port and bindaddr as the settings say; "
+            f"then {_RELOAD_MANAGER}; or set host and port of this PBX",
+        )
+        return
+    if observe:
+        yield Finding("command user", Verdict.OK, "not needed: the mode is observe")
+        return
+    yield from _commander(pbx)
+
+
+def _wire(pbx: Pbx) -> Iterator[Finding]:
+    try:
+        loopback = ipaddress.ip_address(pbx.host).is_loopback
+    except ValueError:
+        loopback = pbx.host == "localhost"
+    if not (pbx.tls or loopback):
+        yield Finding(
+            "encryption",
+            Verdict.WARN,
+            "events, with callers' numbers and names, cross the network in clear",
+            "manager.conf, [general]: tlsenable = yes with a certificate; here: tls = true and port = 5039",
+        )
+
+
+def _refused(about: str, error: LoginRefused, username: str) -> Finding:
+    return Finding(
+        about,
+        Verdict.FAIL,
+        error.message,
+        f"manager.conf, [{username}]: the secret of the settings, and permit with this machine's address; "
+        f"`ringbridge init` writes both; then {_RELOAD_MANAGER}",
+    )
+
+
+def _reader(pbx: Pbx, reader: Dialogue, observe: bool, watch_seconds: float) -> Iterator[Finding]:
+    yield from _version(reader)
+    commands = _commands(reader)
+    if "CoreShowChannels" not in commands:
+        yield Finding(
+            "event user's classes",
+            Verdict.FAIL,
+            "this user may not list channels, so that nothing can be rebuilt after a gap",
+            f"manager.conf, [{pbx.username}]: {_READER_LINES}",
+        )
+    elif held := [name for name in ("Originate", *_TOO_MUCH) if name in commands]:
+        yield Finding(
+            "event user's classes",
+            Verdict.WARN,
+            f"this user only reads, yet it may do more than that: {', '.join(held)}",
+            f"manager.conf, [{pbx.username}]: {_READER_LINES}",
+        )
+    else:
+        yield Finding("event user's classes", Verdict.OK, "it may look, and do nothing else")
+    if not observe:
+        for name in CONTEXTS:
+            yield _context(reader, name, "#tryinclude ringbridge.conf at the top of extensions.conf")
+    yield _context(reader, pbx.context, "context of this PBX in the settings: the one where agents' phones dial")
+    yield from _trunk(pbx, reader)
+    yield from _queues(reader)
+    yield from _events(pbx, reader.watch(watch_seconds), watch_seconds)
+
+
+def _commands(dialogue: Dialogue) -> frozenset[str]:
+    """The actions that this user may send; Asterisk lists no others."""
+    reply = dialogue.ask("ListCommands")
+    return frozenset(name for name, value in reply.items() if "(Priv:" in value)
+
+
+def _version(reader: Dialogue) -> Iterator[Finding]:
+    text = reader.ask("CoreSettings").get("AsteriskVersion", "")
+    numbers = re.search(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    if numbers is None:
+        yield Finding("version", Verdict.WARN, f"it does not say its version ({text or 'nothing'})")
+        return
+    version = tuple(int(part or 0) for part in numbers.groups())
+    yield known_holes(version, certified="cert" in text)
+    if version[0] < 16:
+        yield Finding("version tested", Verdict.WARN, f"Asterisk {text} is older than what is tested (16 to 22)")
+
+
+def known_holes(version: tuple[int, ...], *, certified: bool = False) -> Finding:
+    """What is known of a version. Certified releases have numbers of their own and are judged with a warning."""
+    name = ".".join(str(part) for part in version)
+    fixed = _FIXED.get(version[0])
+    if certified or (version[0] < 22 and (fixed is None or version < fixed)):
+        return Finding(
+            "version",
+            Verdict.WARN,
+            f"Asterisk {name}: CVE-2024-42365, an AMI user with `originate` may reach code execution",
+            "upgrade to 18.24.2, 20.9.2, 21.4.2, certified 18.9-cert11 or 20.7-cert2, or any 22; until then keep the "
+            "AMI on loopback",
+        )
+    return Finding("version", Verdict.OK, f"Asterisk {name}, with no hole known to this version of Ringbridge")
+
+
+def _context(reader: Dialogue, name: str, change: str) -> Finding:
+    response, items = reader.ask_list("ShowDialPlan", "ShowDialPlanComplete", Context=name)
+    if response.get("Response") == "Error" or not items:
+        denied = "ermission" in response.get("Message", "")
+        return Finding(
+            f"context {name}",
+            Verdict.WARN if denied else Verdict.FAIL,
+            "this user may not look at the dialplan" if denied else "the dialplan has no such context",
+            f"manager.conf: {_READER_LINES}" if denied else f"{change}; then asterisk -rx 'dialplan reload'",
+        )
+    return Finding(f"context {name}", Verdict.OK, "it is loaded")
+
+
+def _trunk(pbx: Pbx, reader: Dialogue) -> Iterator[Finding]:
+    technology, _, rest = pbx.dial.partition("/")
+    endpoint = rest.rpartition("@")[2].partition("/")[0]
+    about = f"trunk {technology}/{endpoint}"
+    if technology != "PJSIP" or "{number}" in endpoint:
+        yield Finding(about, Verdict.WARN, f"a {technology} destination cannot be looked up; dial a test number once")
+        return
+    response, items = reader.ask_list("PJSIPShowEndpoint", "EndpointDetailComplete", Endpoint=endpoint)
+    if response.get("Response") != "Error" and items:
+        yield Finding(about, Verdict.OK, "the endpoint is there")
+    elif "ermission" in response.get("Message", ""):
+        yield Finding(about, Verdict.WARN, "this user may not look endpoints up; dial a test number once")
+    else:
+        yield Finding(
+            about,
+            Verdict.FAIL,
+            "the PBX knows no such endpoint",
+            'dial and trunks of this PBX in the settings; `asterisk -rx "pjsip show endpoints"` lists what there is',
+        )
+
+
+def _queues(reader: Dialogue) -> Iterator[Finding]:
+    _, items = reader.ask_list("QueueStatus", "QueueStatusComplete")
+    members = [item for item in items if item.get("Event") == "QueueMember"]
+    blind = [
+        member
+        for member in members
+        if member.get("Location", "").startswith("Local/")
+        and member.get("StateInterface", member.get("Location")) == member.get("Location")
+    ]
+    for member in blind:
+        queue, location = member.get("Queue", ""), member.get("Location", "")
+        yield Finding(
+            f"queue {queue}",
+            Verdict.WARN,
+            f"the member {location} is a Local channel without a state interface: the queue cannot see that its "
+            "phone is busy",
+            f"queues.conf, [{queue}]: member => {location},0,{member.get('Name', '')},PJSIP/<the phone>",
+        )
+    if not blind:
+        count = sum(item.get("Event") == "QueueParams" for item in items)
+        yield Finding("queues", Verdict.OK, f"{count} queues with {len(members)} members, nothing to change")
+
+
+def _events(pbx: Pbx, events: list[Message], watch_seconds: float) -> Iterator[Finding]:
+    if any("dialplan" in event.get("Privilege", "") for event in events):
+        yield Finding(
+            "dialplan events",
+            Verdict.WARN,
+            "half of all events are steps of the dialplan that nobody here reads",
+            f"manager.conf, [{pbx.username}]: {_READER_LINES}",
+        )
+    if not events:
+        yield Finding(
+            "events",
+            Verdict.WARN,
+            f"no event came within {watch_seconds:g} s; make a call while this runs, with --watch 30",
+            f"manager.conf, [{pbx.username}]: {_READER_LINES}",
+        )
+    elif all("Timestamp" not in event for event in events):
+        yield Finding(
+            "timestamps",
+            Verdict.WARN,
+            "events carry no time of the PBX, so that waiting times include the network's delay",
+            f"manager.conf, [general]: timestampevents = yes; then {_RELOAD_MANAGER}",
+        )
+    else:
+        yield Finding("events", Verdict.OK, "they come, and carry the PBX's own time")
+
+
+def _commander(pbx: Pbx) -> Iterator[Finding]:
+    try:
+        with Dialogue(pbx, pbx.command_username, pbx.read_command_secret()) as commander:
+            yield Finding("command user", Verdict.OK, f"{pbx.command_username} may log in")
+            commands = _commands(commander)
+    except LoginRefused as error:
+        yield _refused("command user", error, pbx.command_username)
+        return
+    except Unavailable as error:
+        yield Finding("command user", Verdict.FAIL, error.message)
+        return
+    change = f"manager.conf, [{pbx.command_username}]: {_COMMAND_LINES}"
+    if missing := [name for name in ("Originate", "Hangup", "DBGet") if name not in commands]:
+        yield Finding("command user's classes", Verdict.FAIL, f"this user may not: {', '.join(missing)}", change)
+    elif held := [name for name in _TOO_MUCH if name in commands]:
+        yield Finding(
+            "command user's classes", Verdict.WARN, f"this user may do more than dial: {', '.join(held)}", change
+        )
+    else:
+        yield Finding("command user's classes", Verdict.OK, "it may dial and hang up, and no more")

@@ -1,0 +1,207 @@
+"""What the tracker holds: channels, bridges, calls; and a call's form as JSON, for whoever takes over.
+
+Times are seconds since the epoch (float), as the PBX's events carry them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field, fields
+from enum import IntEnum
+from typing import Any
+
+from bridge.domain.calls import Direction, Party
+
+_SUFFIX = re.compile(r"-[0-9a-f]{8,}(?:;[12])?$")
+_LOCAL = re.compile(r"(Local/.+);([12])$")
+_INTERNAL_NAMES = (
+    "CBAnn/",
+    "CBRec/",
+    "Announcer/",
+    "Recorder/",
+    "Message/",
+    "Snoop/",
+    "UnicastRTP/",
+    "MulticastRTP/",
+    "Bridge/",
+    "AsyncGoto/",
+    "Surrogate/",
+    "OutgoingSpoolFailed",
+)
+QUIET_BRIDGES = frozenset({"parking", "holding", "agent"})
+"""Types of bridges whose members do not hear each other."""
+CONFERENCE = "base"
+
+
+class Line(IntEnum):
+    """A channel's state, by AMI's number."""
+
+    DOWN = 0
+    RING = 4
+    RINGING = 5
+    UP = 6
+    BUSY = 7
+
+
+@dataclass(slots=True)
+class Channel:
+    """One leg, or half of a wire between legs (`Local/`)."""
+
+    uid: str
+    name: str
+    born: float
+    link: str
+    """The Linkedid of its birth."""
+    call: str = ""
+    state: int = Line.DOWN
+    number: str | None = None
+    caller_name: str | None = None
+    exten: str | None = None
+    outgoing: bool = False
+    """The PBX calls it; else it called the PBX."""
+    trunk: bool = False
+    withheld: bool = False
+    dialled: bool = False
+    dialler: str | None = None
+    dialled_number: str | None = None
+    dial_status: str = ""
+    ringing: bool = False
+    offered: bool = False
+    accepted: bool = False
+    unoffered: bool = False
+    picked_up: bool = False
+    hung_up: bool = False
+    """It asked for its own end."""
+    held: bool = False
+    parked: bool = False
+    bridge: str | None = None
+    guest_of: str | None = None
+    """The consultation in which this leg of another call takes part."""
+
+    @property
+    def device(self) -> str:
+        """The name without the running number that each call adds."""
+        return _SUFFIX.sub("", self.name)
+
+    @property
+    def wire(self) -> tuple[str, str] | None:
+        """The pair's name and which half this is, for a `Local/` channel."""
+        found = _LOCAL.match(self.name)
+        return (found[1], found[2]) if found else None
+
+    @property
+    def real(self) -> bool:
+        """A person may be at its end."""
+        return not self.name.startswith(("Local/", *_INTERNAL_NAMES))
+
+    @property
+    def internal(self) -> bool:
+        """The PBX's own; it never makes a call."""
+        return self.name.startswith(_INTERNAL_NAMES)
+
+
+@dataclass(slots=True)
+class Bridge:
+    """A place where channels meet; members in the order in which they came."""
+
+    id: str
+    type: str = "basic"
+    members: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Call:
+    """One conversation, from its first channel's birth to its last channel's end."""
+
+    id: str
+    first: str
+    born: float
+    seq: int = 0
+    originated: bool = False
+    attempt: str | None = None
+    callback: str | None = None
+    campaign: str | None = None
+    client: str | None = None
+    agent: str | None = None
+    agent_device: str | None = None
+    expected_number: str | None = None
+    agent_first: bool = True
+    direction: Direction | None = None
+    caller: Party | None = None
+    callee: Party | None = None
+    legs: list[str] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    queue: str | None = None
+    abandoned: bool = False
+    answer_seen: bool = False
+    """One of its legs was answered since it was last queued."""
+    offered: bool = False
+    """Somebody was offered it, or could not even be rung."""
+    caller_answered: bool = False
+    caller_left: bool = False
+    caller_cause: int | None = None
+    customer_answered: bool = False
+    deciding: str | None = None
+    """For our own dials: why the leg that decides was given up (an UnofferedReason)."""
+    deciding_cause: int | None = None
+    deciding_customer: bool = False
+    connected_at: float | None = None
+    talk_since: float | None = None
+    talk_seconds: float = 0.0
+    heard: list[str] = field(default_factory=list)
+    ended_by: Party | None = None
+    consultation: bool = False
+    guest: str | None = None
+    transferred_by: str | None = None
+    rebuilt: bool = False
+
+    @property
+    def started(self) -> bool:
+        return self.seq > 0
+
+
+def dump(call: Call, channels: list[Channel], bridges: list[Bridge]) -> str:
+    """A call with what it consists of, as JSON."""
+    return json.dumps(
+        {
+            "v": 1,
+            "call": _plain(call),
+            "channels": [_plain(channel) for channel in channels],
+            "bridges": [_plain(bridge) for bridge in bridges],
+        },
+        separators=(",", ":"),
+    )
+
+
+def load(text: str) -> tuple[Call, list[Channel], list[Bridge]]:
+    """The reverse of `dump`. Raises ValueError for anything else."""
+    try:
+        data = json.loads(text)
+        if data["v"] != 1:
+            raise ValueError("a dump of another version")
+        raw = _known(Call, data["call"])
+        for name in ("caller", "callee", "ended_by"):
+            raw[name] = Party(**raw[name]) if raw.get(name) else None
+        raw["direction"] = Direction(raw["direction"]) if raw.get("direction") else None
+        call = Call(**raw)
+        channels = [Channel(**_known(Channel, item)) for item in data["channels"]]
+        bridges = [Bridge(**_known(Bridge, item)) for item in data["bridges"]]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a dumped call: {type(error).__name__}") from None
+    return call, channels, bridges
+
+
+def _plain(item: Any) -> dict[str, Any]:
+    shape: dict[str, Any] = {}
+    for spec in fields(item):
+        value = getattr(item, spec.name)
+        if value is None or value is False or value == "":
+            continue
+        shape[spec.name] = _plain(value) if isinstance(value, Party) else value
+    return shape
+
+
+def _known(kind: type, raw: dict[str, Any]) -> dict[str, Any]:
+    names = {spec.name for spec in fields(kind)}
+    return {name: value for name, value in raw.items() if name in names}

@@ -1,0 +1,472 @@
+"""From AMI events to call events: a reducer without I/O and without a clock.
+
+`HEARD` says which events are heard and which method hears each; everything else is ignored. A fault in one event is
+counted and does not keep the next from being heard.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
+from bridge.pbx.ami import transfers
+from bridge.pbx.ami.book import MAX_EXPECTED, Book, shown
+from bridge.pbx.ami.causes import own_hangup
+from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.model import CONFERENCE, Call, Channel, Line, load
+from bridge.pbx.ami.parties import Parties, dialled_number, is_withheld, known
+
+log = logging.getLogger(__name__)
+
+UNHEARD = frozenset(
+    {
+        "DeviceStateChange",
+        "PresenceStateChange",
+        "ExtensionStatus",
+        "PresenceStatus",
+        "QueueMemberStatus",
+        "NewConnectedLine",
+        "NewAccountCode",
+        "MusicOnHoldStart",
+        "MusicOnHoldStop",
+        "RTCPSent",
+        "RTCPReceived",
+        "VarSet",
+        "Newexten",
+        "ContactStatus",
+        "PeerStatus",
+        "Cdr",
+        "CEL",
+        "ChallengeSent",
+        "SuccessfulAuth",
+    }
+)
+"""Frequent events that nobody hears: the codec need not even parse them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of some AMI events: call events in order, and the state to keep of each call touched."""
+
+    events: list[CallEvent]
+    live: Mapping[str, str | None]
+
+
+class Tracker:
+    """The state of one PBX, as far as its events tell."""
+
+    def __init__(self, pbx: str, trunks: tuple[str, ...] = (), directory: Directory | None = None) -> None:
+        self.parties = Parties(trunks, directory or Directory())
+        self.book = Book(pbx, self.parties)
+        self.faults = 0
+        """Events whose hearing failed."""
+        self._table = {name: getattr(self, method) for name, method in HEARD.items()}
+
+    # --- what the link asks ---
+
+    def feed(self, messages: Iterable[Message], now: float) -> Batch:
+        """Hear events in order. `now` (seconds since the epoch) stands in where an event has no time."""
+        for message in messages:
+            self.hear(message, now)
+        return Batch(*self.book.take())
+
+    def hear(self, message: Message, now: float) -> None:
+        """Hear one event; what comes of it waits in the book."""
+        method = self._table.get(message.get("Event", ""))
+        if method is None:
+            return
+        try:
+            method(message, _time(message, now))
+        except Exception as error:  # noqa: BLE001 - whatever one event does, the next must be heard
+            self.faults += 1
+            # Neither the event nor the error's text: both may hold numbers.
+            log.error("event %s was not understood (%s)", message.get("Event"), type(error).__name__)
+
+    def set_directory(self, directory: Directory) -> None:
+        """Devices and numbers as the company knows them from now on."""
+        self.parties.directory = directory
+
+    def expect(self, expected: Expected) -> None:
+        """A dial of ours is about to leave; its first channel will carry the attempt's id."""
+        waiting = self.book.expected
+        waiting[expected.attempt] = expected
+        while len(waiting) > MAX_EXPECTED:
+            del waiting[next(iter(waiting))]
+
+    def unexpect(self, attempt: str) -> None:
+        """That dial was refused; no channel will come."""
+        self.book.expected.pop(attempt, None)
+
+    def live_attempts(self) -> frozenset[str]:
+        """Attempts whose call is alive."""
+        return frozenset(call.attempt for call in self.book.calls.values() if call.attempt)
+
+    def restore(self, live: Mapping[str, str]) -> int:
+        """Take over calls as `Batch.live` gave them. Returns how many could not be read."""
+        unread = 0
+        for text in live.values():
+            try:
+                call, channels, bridges = load(text)
+            except ValueError:
+                unread += 1
+                continue
+            book = self.book
+            book.calls[call.id] = call
+            for link in call.links:
+                book.links[link] = call.id
+            for channel in channels:
+                book.channels[channel.uid] = channel
+                wire = channel.wire
+                if wire:
+                    book.wires.setdefault(wire[0], {})[wire[1]] = channel.uid
+            for bridge in bridges:
+                known_bridge = book.bridges.setdefault(bridge.id, bridge)
+                if known_bridge is not bridge:
+                    known_bridge.members.extend(bridge.members)
+        return unread
+
+    # --- channels ---
+
+    def new_channel(self, event: Message, at: float) -> None:
+        uid = event["Uniqueid"]
+        if uid in self.book.channels:
+            return
+        state = int(event.get("ChannelState", "0"))
+        channel = Channel(
+            uid=uid,
+            name=event["Channel"],
+            born=at,
+            link=event.get("Linkedid") or uid,
+            state=state,
+            number=known(event.get("CallerIDNum")),
+            caller_name=known(event.get("CallerIDName")),
+            exten=known(event.get("Exten")),
+            outgoing=state in (Line.DOWN, Line.RINGING),
+        )
+        self._withhold(channel)
+        call = self.book.add_channel(channel)
+        if channel.outgoing and channel.uid == call.first and channel.wire is None:
+            channel.dialled = True
+
+    def new_caller_id(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None:
+            return
+        channel, call = found
+        number = known(event.get("CallerIDNum"))
+        restricted = is_withheld(number, event.get("CID-CallingPres", ""))
+        if channel.outgoing:
+            channel.number = channel.number or number
+        elif not call.started or restricted:
+            channel.number, channel.caller_name = number, known(event.get("CallerIDName"))
+        self._withhold(channel, restricted)
+        if restricted and channel.uid == call.first and call.started and not call.originated:
+            call.caller = self.parties.party(channel)
+        if self._is_caller(call, channel):
+            self.book.start(call, at)
+
+    def new_state(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None:
+            return
+        channel, call = found
+        state = int(event.get("ChannelState", "0"))
+        if channel.state == Line.UP and state in (Line.RING, Line.RINGING):
+            return
+        channel.state = state
+        if state == Line.RINGING:
+            channel.ringing = True
+            # Who dialled this leg, and so whose call it is, may be said a moment later.
+            if channel.dialled:
+                self.book.offer(channel, at)
+        elif state == Line.UP:
+            self._answered(channel, call, at)
+        elif state == Line.BUSY and self._is_caller(call, channel):
+            self.book.start(call, at)
+
+    def _answered(self, channel: Channel, call: Call, at: float) -> None:
+        if channel.real and channel.outgoing:
+            self.book.offer(channel, at)
+            if call.originated:
+                channel.accepted = True
+                if call.attempt is not None and not self.book.is_agent_leg(call, channel):
+                    call.customer_answered = True
+        elif channel.uid == call.first:
+            call.caller_answered = True
+        if self._is_caller(call, channel):
+            self.book.start(call, at)
+
+    def rename(self, event: Message, at: float) -> None:
+        channel = self.book.channels.get(event.get("Uniqueid", ""))
+        name = event.get("Newname", "")
+        if channel is not None and name and not name.endswith("<ZOMBIE>") and channel.wire is None:
+            channel.name = name
+
+    def hangup_request(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None:
+            return
+        channel, call = found
+        self.leg_wants_end(channel, call, _number(event.get("Cause")), at)
+
+    def leg_wants_end(self, channel: Channel, call: Call, cause: int | None, at: float) -> None:
+        """A person hangs up (not the PBX)."""
+        channel.hung_up = True
+        side = self.book.calls.get(self.book.side(channel), call)
+        if side.talk_since is not None:
+            if channel.real and side.ended_by is None:
+                side.ended_by = self.book.party(channel)
+        elif channel.real and call.attempt is not None:
+            if channel.state == Line.UP and call.ended_by is None:
+                call.ended_by = self.book.party(channel)
+                call.caller_left = call.caller_left or self.book.is_agent_leg(call, channel)
+        elif channel.uid == call.first and own_hangup(channel.state, cause) and not channel.outgoing:
+            call.caller_left = True
+            self.book.start(call, at)
+            call.ended_by = call.caller
+        elif channel.uid == call.first and channel.outgoing and channel.state == Line.UP:
+            call.caller_left = True
+            call.ended_by = self.book.party(channel)
+
+    def hangup(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None:
+            return
+        channel, call = found
+        cause = _number(event.get("Cause"))
+        guest_of = self.book.calls.get(channel.guest_of or "")
+        self.book.leave(channel)
+        if channel.uid == call.first and not channel.internal:
+            call.caller_cause = cause
+            self.book.start(call, at)
+        self.book.give_up(channel, cause, at)
+        self.book.update_talk(call, at)
+        self.book.drop_channel(channel)
+        if guest_of is not None:
+            guest_of.guest = None
+            self.book.update_talk(guest_of, at)
+        if not call.legs:
+            self.book.end(call, at)
+
+    # --- dials ---
+
+    def dial_begin(self, event: Message, at: float) -> None:
+        leg = self.book.channels.get(event.get("DestUniqueid", ""))
+        if leg is None:
+            return
+        dialler = self.book.channels.get(event.get("Uniqueid", ""))
+        leg.dialled = True
+        if dialler is not None:
+            leg.dialler = dialler.uid
+            call = self.book.calls[self.book.side(dialler)]
+            self._move(leg, call)
+        call = self.book.calls[leg.call]
+        if leg.trunk:
+            caller_id = known(event.get("DestCallerIDNum"))
+            leg.dialled_number = dialled_number(event.get("DialString", ""), caller_id)
+        if leg.real and leg.outgoing:
+            self.book.direct(call, leg)
+        if dialler is None or self._is_caller(call, dialler) or leg.real:
+            self.book.start(call, at)
+        if leg.ringing or leg.state == Line.UP:
+            self.book.offer(leg, at)
+
+    def _move(self, leg: Channel, call: Call) -> None:
+        """A leg belongs to the call of who dialled it; the other half of a wire goes along."""
+        if leg.call == call.id or leg.uid == self.book.calls[leg.call].first:
+            return
+        self.book.attach(leg, call)
+        other = self.book.peer(leg)
+        if other is not None:
+            self.book.attach(other, call)
+
+    def dial_state(self, event: Message, at: float) -> None:
+        if event.get("DialStatus") != "RINGING":
+            return
+        leg = self.book.channels.get(event.get("DestUniqueid", ""))
+        if leg is not None and leg.outgoing:
+            leg.ringing = True
+            leg.dialled = True
+            self.book.offer(leg, at)
+
+    def dial_end(self, event: Message, at: float) -> None:
+        leg = self.book.channels.get(event.get("DestUniqueid", ""))
+        if leg is None:
+            return
+        status = event.get("DialStatus", "")
+        if not leg.dial_status:
+            leg.dial_status = status
+        if status == "ANSWER":
+            leg.dialled = True
+            call = self.book.calls[leg.call]
+            call.answer_seen = True
+            if leg.real and leg.outgoing:
+                self.book.offer(leg, at)
+
+    # --- bridges ---
+
+    def bridge_enter(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None:
+            return
+        channel, call = found
+        book = self.book
+        kind = event.get("BridgeType", "basic")
+        if channel.bridge == event["BridgeUniqueid"]:
+            return
+        before = book.side(channel)
+        swapped = book.channels.get(event.get("SwapUniqueid", ""))
+        if swapped is not None:
+            book.leave(swapped)
+        transfers.begin_consultation(book, channel)
+        book.enter(channel, event["BridgeUniqueid"], kind)
+        if channel.parked and kind != "parking":
+            # Someone fetches the parked caller: that needs no `transferred` of its own.
+            call.transferred_by = "parking"
+        channel.parked = kind == "parking"
+        if kind != CONFERENCE:
+            transfers.join(book, channel, at)
+        touched = dict.fromkeys((before, channel.call, book.side(channel)))
+        touched.update(dict.fromkeys(book.side(other) for other in book.reach(channel)))
+        for call_id in touched:
+            if call_id in book.calls:
+                book.update_talk(book.calls[call_id], at)
+
+    def bridge_leave(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None:
+            return
+        channel, call = found
+        if channel.bridge != event.get("BridgeUniqueid"):
+            return
+        book = self.book
+        sides = dict.fromkeys([call.id, book.side(channel), *(book.side(o) for o in book.reach(channel))])
+        book.leave(channel)
+        for call_id in sides:
+            if call_id in book.calls:
+                book.update_talk(book.calls[call_id], at)
+
+    # --- queues and holds ---
+
+    def queue_join(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None:
+            return
+        _, call = found
+        if call.queue == event.get("Queue"):
+            return
+        self.book.start(call, at)
+        call.queue = event.get("Queue", "")
+        call.answer_seen = False
+        position = _number(event.get("Position"))
+        self.book.emit(call, CallEventType.QUEUED, at, {"queue": call.queue, "position": position})
+
+    def queue_abandon(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is not None:
+            found[1].abandoned = True
+
+    def queue_leave(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None or found[1].queue is None:
+            return
+        _, call = found
+        if call.abandoned:
+            reason = "abandoned"
+        elif call.answer_seen:
+            reason = "answered"
+        else:
+            reason = "timeout"
+        self.book.emit(call, CallEventType.UNQUEUED, at, {"queue": call.queue, "reason": reason})
+        call.queue = None
+
+    def hold(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        if found is None or found[0].held:
+            return
+        channel, call = found
+        channel.held = True
+        self.book.start(call, at)
+        self.book.emit(call, CallEventType.HELD, at, {"by": shown(self.book.party(channel))})
+
+    def unhold(self, event: Message, at: float) -> None:
+        found = self._channel(event)
+        # A transfer by the phone takes a hold back that never was.
+        if found is None or not found[0].held:
+            return
+        channel, call = found
+        channel.held = False
+        self.book.emit(call, CallEventType.RESUMED, at, {"by": shown(self.book.party(channel))})
+
+    # --- transfers ---
+
+    def blind_transfer(self, event: Message, at: float) -> None:
+        if event.get("Result") == "Success":
+            transfers.blind(self.book, event, at)
+
+    def attended_transfer(self, event: Message, at: float) -> None:
+        if event.get("Result") == "Success":
+            transfers.attended(self.book, event, at)
+
+    def pickup(self, event: Message, at: float) -> None:
+        transfers.pickup(self.book, event, at)
+
+    # --- small things ---
+
+    def _channel(self, event: Message) -> tuple[Channel, Call] | None:
+        channel = self.book.channels.get(event.get("Uniqueid", ""))
+        if channel is None:
+            return None
+        return channel, self.book.calls[channel.call]
+
+    def _is_caller(self, call: Call, channel: Channel) -> bool:
+        if channel.uid == call.first:
+            return True
+        other = self.book.peer(channel)
+        return other is not None and other.uid == call.first
+
+    def _withhold(self, channel: Channel, restricted: bool = False) -> None:
+        if restricted or is_withheld(channel.number):
+            channel.withheld = True
+        if channel.withheld and not channel.outgoing:
+            channel.number = channel.caller_name = None
+
+
+HEARD: dict[str, str] = {
+    "Newchannel": "new_channel",
+    "NewCallerid": "new_caller_id",
+    "Newstate": "new_state",
+    "Rename": "rename",
+    "HangupRequest": "hangup_request",
+    "Hangup": "hangup",
+    "DialBegin": "dial_begin",
+    "DialState": "dial_state",
+    "DialEnd": "dial_end",
+    "BridgeEnter": "bridge_enter",
+    "BridgeLeave": "bridge_leave",
+    "QueueCallerJoin": "queue_join",
+    "QueueCallerAbandon": "queue_abandon",
+    "QueueCallerLeave": "queue_leave",
+    "Hold": "hold",
+    "Unhold": "unhold",
+    "BlindTransfer": "blind_transfer",
+    "AttendedTransfer": "attended_transfer",
+    "Pickup": "pickup",
+}
+
+
+def _time(event: Message, now: float) -> float:
+    stamp = event.get("Timestamp")
+    if stamp is None:
+        return now
+    try:
+        at = float(stamp)
+    except ValueError:
+        return now
+    return at if 0 < at < 4e9 else now
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdecimal() else None
