@@ -96,9 +96,7 @@ class CallStream:
         """The tracker's state as last published."""
         return dict(cast(Mapping[str, str], self._redis.hgetall(keys.live(self._pbx))))
 
-    def publish(
-        self, batch: int, events: Sequence[EncodedEvent], live: Mapping[str, str | None]
-    ) -> Answer:
+    def publish(self, batch: int, events: Sequence[EncodedEvent], live: Mapping[str, str | None]) -> Answer:
         """Publish one batch, at most once however often it is sent."""
         args: list[str | int] = [self._epoch, batch, self._cap, len(events)]
         for event in events:

@@ -129,9 +129,7 @@ class Mailbox:
     def claim_dial(self, attempt: str, command: Command) -> bool:
         """Set the attempt's mark, once ever: False where it was set before."""
         value = f"{self._epoch}:{command.entry}"
-        return bool(
-            self._redis.set(keys.dialed(attempt), value, nx=True, ex=_DIALED_KEPT_SECONDS)
-        )
+        return bool(self._redis.set(keys.dialed(attempt), value, nx=True, ex=_DIALED_KEPT_SECONDS))
 
     def answer(self, command: Command, ok: bool, reason: str, detail: str = "") -> None:
         """Reply, and take the command out of the mailbox."""
@@ -164,6 +162,4 @@ def _command(entry: str, flat: Sequence[str]) -> Command:
         data, deadline = None, 0
     if not isinstance(data, dict):
         return Command(entry, fields.get("id", ""), "", 0, fields.get("to", ""), {})
-    return Command(
-        entry, fields.get("id", ""), fields.get("kind", ""), deadline, fields.get("to", ""), data
-    )
+    return Command(entry, fields.get("id", ""), fields.get("kind", ""), deadline, fields.get("to", ""), data)

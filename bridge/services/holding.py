@@ -1,0 +1,385 @@
+"""What a listener does while it holds the lease of a PBX: one link, and the threads around it."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+from redis import Redis
+
+from bridge.domain.calls import CallEvent, CallEventType, Directory
+from bridge.domain.errors import Unavailable
+from bridge.live import keys
+from bridge.live.calls import CallStream
+from bridge.live.connection import DOWN
+from bridge.live.mailbox import Command, Fence, Kind, Mailbox
+from bridge.pbx.port import LinkSink, PbxFacts, PbxLink
+from bridge.services import directory
+from bridge.services.lease import LeaseKeeper
+from bridge.services.orders import Orders
+from bridge.services.publishing import Fenced, Outbox, Publisher
+from bridge.services.reconcile import Reconciler
+from bridge.settings import Pbx, Settings
+from bridge.store.database import Sessions
+
+log = structlog.get_logger(__name__)
+
+OpenLink = Callable[[Pbx, LinkSink], PbxLink]
+
+_COMMANDS_IN_WORK = 16
+_DIAL_THREADS = 6
+_HANGUP_THREADS = 2
+_MAILBOX_BLOCK_MS = 500
+_LEFT_OVER_SECONDS = 5.0
+_DIRECTORY_SECONDS = 4.0
+_METRICS_SECONDS = 5.0
+# Together less than the five seconds in which a listener ends.
+_FINISH_SECONDS = 1.0
+_STOP_LINK_SECONDS = 1.5
+_JOIN_SECONDS = 0.8
+_DRAIN_SECONDS = 0.8
+
+
+class _Sink:
+    """Hears the link, in the link's thread; hands on and never waits."""
+
+    def __init__(self, pbx: str, outbox: Outbox, keeper: LeaseKeeper) -> None:
+        self._pbx = pbx
+        self._outbox = outbox
+        self._keeper = keeper
+        self._reconciler: Reconciler | None = None
+        self._said = ""
+        self.connected = False
+        self.closed = False
+        self.counts: Counter[str] = Counter()
+
+    def judge_with(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
+
+    def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
+        if self.closed:
+            return
+        self.counts.update(event.type.value for event in batch)
+        self._outbox.add(batch, live)
+
+    def link_up(self, detail: str) -> None:
+        self._state(True, detail)
+        self._tell(CallEventType.PBX_CONNECTED, {})
+
+    def link_down(self, reason: str) -> None:
+        if self._reconciler is not None:
+            self._reconciler.link_down()
+        was_up = self.connected
+        self._state(False, reason)
+        if was_up:
+            self._tell(CallEventType.PBX_LOST, {"reason": reason})
+
+    def resynced(self, facts: PbxFacts) -> None:
+        self._tell(CallEventType.PBX_RESYNCED, {"appeared": facts.appeared, "vanished": facts.vanished})
+        self._keeper.say(True, f"connected, {facts.version}" if facts.version else "connected")
+        if self._reconciler is not None:
+            self._reconciler.resynced(facts)
+
+    def _state(self, connected: bool, detail: str) -> None:
+        if self.closed:
+            return
+        self.connected = connected
+        self._keeper.say(connected, detail)
+        if detail != self._said:
+            (log.info if connected else log.error)(
+                "PBX connected" if connected else "PBX not connected", pbx=self._pbx, detail=detail
+            )
+            self._said = detail
+
+    def _tell(self, kind: CallEventType, data: Mapping[str, object]) -> None:
+        if not self.closed:
+            self._outbox.add(
+                [CallEvent(kind, self._pbx, datetime.now(UTC), data={"pbx": self._pbx, **data})], {}
+            )
+
+
+class Holding:
+    """One term of office: from the claim of the lease until it is lost or the listener is told to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pbx: Pbx,
+        sessions: Sessions,
+        redis: Redis,
+        keeper: LeaseKeeper,
+        open_link: OpenLink,
+        outbox: Outbox,
+        live: Mapping[str, str],
+    ) -> None:
+        """`live` is the state the former holder left; the epoch in Redis is ours already."""
+        self._pbx = pbx
+        self._sessions = sessions
+        self._redis = redis
+        self._keeper = keeper
+        self._outbox = outbox
+        self._stop = threading.Event()
+        self._over = threading.Event()
+        self._failure: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+        self._in_work: dict[str, Command] = {}
+        self._carrying_out = 0
+        self._work_lock = threading.Lock()
+        self._directory = Directory()
+        epoch = keeper.lease.epoch
+        self._mailbox = Mailbox(redis, pbx.name, epoch)
+        self._publisher = Publisher(CallStream(redis, pbx.name, epoch), outbox, keeper.verify, live)
+        self._sink = _Sink(pbx.name, outbox, keeper)
+        self._link = open_link(pbx, self._sink)
+        self._link.restore(live)
+        self._orders = Orders(
+            settings,
+            pbx.name,
+            sessions,
+            redis,
+            self._mailbox,
+            self._link,
+            keeper,
+            lambda: self._sink.connected,
+        )
+        self._reconciler = Reconciler(
+            pbx.name,
+            sessions,
+            redis,
+            self._link,
+            keeper,
+            self._attempts_in_work,
+            lambda: self._publisher.idle,
+        )
+        self._sink.judge_with(self._reconciler)
+        self._dials: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._hangups: queue.SimpleQueue[Command] = queue.SimpleQueue()
+
+    def run(self, stop: threading.Event) -> bool:
+        """Hold office until `stop` (True) or until the lease is lost (False). Raises what broke a thread."""
+        self._refresh_directory()
+        self._start("lease", self._keeper.run)
+        self._start("publisher", self._publisher.run)
+        self._link.start()
+        # Apart, so that a hang-up never waits behind dials that wait for their turn.
+        for commands, count in ((self._dials, _DIAL_THREADS), (self._hangups, _HANGUP_THREADS)):
+            for _ in range(count):
+                self._start("commands", partial(self._work, commands))
+        for name, work in (
+            ("mailbox", self._read_mailbox),
+            ("reconcile", self._reconciler.run),
+            ("directory", self._keep_directory),
+            ("metrics", self._keep_metrics),
+        ):
+            self._start(name, work)
+        while not (stop.is_set() or self._over.is_set() or self._keeper.lost.is_set()):
+            self._over.wait(0.1)
+        lost = self._keeper.lost.is_set()
+        self._end(lost=lost)
+        if self._failure is not None:
+            raise self._failure
+        return not lost
+
+    def _start(self, name: str, work: Callable[[threading.Event], None]) -> None:
+        def guarded() -> None:
+            try:
+                work(self._stop)
+            except Fenced:
+                self._keeper.lost.set()
+            except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+                self._failure = error
+            self._over.set()
+
+        thread = threading.Thread(target=guarded, name=f"{self._pbx.name}-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _end(self, *, lost: bool) -> None:
+        """Stop within some seconds, whatever hangs."""
+        self._orders.stop()
+        self._stop.set()
+        for wake in (self._outbox.wake, self._keeper.wake, self._reconciler.wake):
+            wake()
+        end = time.monotonic() + _FINISH_SECONDS
+        while self._carrying_out and not lost and time.monotonic() < end:
+            time.sleep(0.01)
+        stopping = threading.Thread(target=self._link.stop, daemon=True)
+        stopping.start()
+        stopping.join(_STOP_LINK_SECONDS)
+        self._sink.closed = True
+        end = time.monotonic() + _JOIN_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        if lost:
+            return
+        try:
+            if not self._publishes() and self._publisher.drain(_DRAIN_SECONDS):
+                self._keeper.release("stopped")
+                return
+        except Fenced:
+            return
+        log.error("the last call events were not published, because Redis does not answer")
+        self._keeper.release("stopped")
+
+    def _publishes(self) -> bool:
+        """The publisher's thread hangs; nobody else may publish from its outbox."""
+        return any(thread.is_alive() and thread.name.endswith("-publisher") for thread in self._threads)
+
+    # The mailbox
+
+    def _read_mailbox(self, stop: threading.Event) -> None:
+        next_left_over = 0.0
+        while not stop.is_set():
+            try:
+                if time.monotonic() >= next_left_over:
+                    if not self._settle_left_over():
+                        stop.wait(0.1)
+                        continue
+                    next_left_over = time.monotonic() + _LEFT_OVER_SECONDS
+                self._take_commands(stop)
+            except Unavailable as error:
+                log.warning("left-over commands wait for the database", why=error.message)
+                stop.wait(0.5)
+            except DOWN:
+                # The publisher says so. A command may have been read without our knowing: look for left-overs.
+                next_left_over = 0.0
+                stop.wait(0.2)
+
+    def _take_commands(self, stop: threading.Event) -> None:
+        room = _COMMANDS_IN_WORK - len(self._in_work)
+        if room <= 0:
+            stop.wait(0.02)
+            return
+        found = self._mailbox.read(room)
+        if isinstance(found, Fence):
+            self._fenced(found, stop)
+            return
+        for command in found:
+            self._submit(command)
+        if not found:
+            self._mailbox.wait(_MAILBOX_BLOCK_MS)
+
+    def _fenced(self, fence: Fence, stop: threading.Event) -> None:
+        if fence is Fence.FENCED:
+            self._keeper.verify()
+        else:
+            self._mailbox.begin_again()
+        # The publisher restores the epoch.
+        stop.wait(0.05)
+
+    def _submit(self, command: Command) -> None:
+        with self._work_lock:
+            self._in_work[command.entry] = command
+        (self._dials if command.kind == Kind.DIAL else self._hangups).put(command)
+
+    def _work(self, commands: queue.SimpleQueue[Command], stop: threading.Event) -> None:
+        """Carry out commands until `stop`; what was not begun is left over for the next holder."""
+        while not stop.is_set():
+            try:
+                command = commands.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if stop.is_set():
+                return
+            with self._work_lock:
+                self._carrying_out += 1
+            try:
+                self._orders.carry_out(command)
+            except DOWN:
+                log.warning("a command could not be answered: Redis does not answer", command=command.id)
+            finally:
+                with self._work_lock:
+                    self._carrying_out -= 1
+                    self._in_work.pop(command.entry, None)
+
+    def _settle_left_over(self) -> bool:
+        """Answer what was read and never answered, without running it again. False while the epoch is not there."""
+        with self._work_lock:
+            busy = set(self._in_work)
+        found = self._mailbox.left_over()
+        if isinstance(found, Fence):
+            self._fenced(found, self._stop)
+            return False
+        for command in found:
+            if command.entry in busy:
+                continue
+            attempt = command.data.get("attempt")
+            if command.kind == Kind.DIAL and isinstance(attempt, str):
+                self._orders.never_sent(attempt)
+            log.warning("a command was left over and is not run again", command=command.id, kind=command.kind)
+            self._orders.answer(
+                command,
+                "unknown",
+                "the listener was interrupted; what became of it shows in the call's events",
+            )
+        return True
+
+    def _attempts_in_work(self) -> frozenset[str]:
+        with self._work_lock:
+            return frozenset(
+                str(command.data.get("attempt"))
+                for command in self._in_work.values()
+                if command.kind == Kind.DIAL
+            )
+
+    # Directory and metrics
+
+    def _keep_directory(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                with self._redis.pubsub(ignore_subscribe_messages=True) as changes:  # type: ignore[no-untyped-call]
+                    changes.subscribe(keys.CHANGED)
+                    while not stop.is_set():
+                        self._refresh_directory()
+                        self._wait_for_change(changes.get_message, stop)
+            except DOWN:
+                self._refresh_directory()
+                stop.wait(1.0)
+
+    def _wait_for_change(self, get: Callable[..., object], stop: threading.Event) -> None:
+        end = time.monotonic() + _DIRECTORY_SECONDS
+        while not stop.is_set() and time.monotonic() < end:
+            if get(timeout=0.3):
+                # Others that were changed with it.
+                while get(timeout=0.0):
+                    pass
+                return
+
+    def _refresh_directory(self) -> None:
+        try:
+            with self._sessions.read() as session:
+                found = directory.load(session, self._pbx.name)
+        except Unavailable:
+            return
+        if found != self._directory:
+            self._directory = found
+            self._link.set_directory(found)
+
+    def _keep_metrics(self, stop: threading.Event) -> None:
+        while not stop.wait(_METRICS_SECONDS):
+            try:
+                self._redis.hset(keys.listen_metrics(self._pbx.name), mapping=self._metrics())
+            except DOWN:
+                continue
+
+    def _metrics(self) -> dict[Any, Any]:
+        counts = {f"events_{kind}": count for kind, count in dict(self._sink.counts).items()}
+        counts |= {f"command_{what}": count for what, count in dict(self._orders.counts).items()}
+        counts |= dict(self._reconciler.counts)
+        return {
+            **counts,
+            "connected": int(self._sink.connected),
+            "epoch": self._keeper.lease.epoch,
+            "outbox": len(self._outbox),
+            "published": self._publisher.published,
+            "republished": self._publisher.republished,
+            "dropped": self._outbox.dropped,
+            "gaps": self._publisher.gaps,
+        }
