@@ -1,0 +1,77 @@
+"""`ringbridge worker`: one RQ worker on one queue."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import click
+import structlog
+from rq import Queue, SimpleWorker
+from rq.serializers import JSONSerializer
+
+from bridge import log, settings
+from bridge.live.connection import DOWN, connect_bytes
+
+logger = structlog.get_logger(__name__)
+
+
+class QuietWorker(SimpleWorker):
+    """Waits for a Redis that went away, never names a job's arguments, and always finishes the job at hand.
+
+    Where Redis goes away just as a job ends, RQ raises and the process ends with an error: the supervisor
+    starts it anew. Whatever job was lost so, the sweep finds its work.
+    """
+
+    max_connection_wait_time = 2.0
+    log_job_description = False
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """A second signal changes nothing: a job is short, and its timeout bounds it."""
+
+
+@click.command()
+@click.option(
+    "--queue", type=click.Choice(["dial", "default"]), required=True, help="The one queue to work on."
+)
+def worker(queue: str) -> None:
+    """Run a worker of one job queue.
+
+    It waits while Redis is away; where Redis goes as a job ends, it exits with an error and wants to be started
+    again. SIGTERM lets it finish its job.
+    """
+    loaded = settings.load()
+    log.configure(loaded)
+    connection = connect_bytes(loaded, reply_seconds=30)
+    if not _wait_for(connection):
+        return
+    # The queue's own default would be RQ's pickle: whoever writes to Redis would run code here.
+    listened = Queue(queue, connection=connection, serializer=JSONSerializer)
+    QuietWorker(
+        [listened],
+        connection=connection,
+        serializer=JSONSerializer,
+        log_job_description=False,
+        worker_ttl=20,
+    ).work(logging_level=None)
+
+
+def _wait_for(connection: Any) -> bool:
+    """Until Redis answers; False where the process was told to end meanwhile."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    said = False
+    while not stop.is_set():
+        try:
+            connection.ping()
+        except DOWN:
+            if not said:
+                logger.warning("Redis does not answer; waiting for it")
+                said = True
+            stop.wait(0.5)
+        else:
+            return True
+    return False
