@@ -1,0 +1,94 @@
+"""Settings: one sentence for each fault, and the environment over the file."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from bridge.domain.errors import SettingsError
+from bridge.settings import Settings, load, settings_path
+
+PBX = '[[pbx]]\nname = "hq"\nsecret = "s"\n'
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "ringbridge.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, '[http]\nbind = "127.0.0.1:1"\n' + PBX.replace("hq", "head-office"))
+    settings = load(
+        path,
+        {
+            "RINGBRIDGE_HTTP__BIND": "127.0.0.1:2",
+            "RINGBRIDGE_PBX__HEAD_OFFICE__PORT": "5039",
+            "RINGBRIDGE_PBX__HEAD_OFFICE__TRUNKS": '["PJSIP/a", "PJSIP/b"]',
+            "RINGBRIDGE_DATA_DIR": "elsewhere",
+        },
+    )
+    assert settings.http.bind == "127.0.0.1:2"
+    assert settings.find_pbx("head-office").port == 5039
+    assert settings.find_pbx("head-office").trunks == ("PJSIP/a", "PJSIP/b")
+    assert settings.data_dir == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[http", "is not TOML"),
+        ('[http]\nbind = "8080"', "http.bind"),
+        ("[http]\ncolour = 1", "http.colour"),
+        (PBX + PBX, "same name"),
+        (PBX + 'dial = "PJSIP/trunk"', "pbx.0.dial"),
+        (PBX + 'dial = "PJSIP/{number}@trunk,30,U(x)"', "pbx.0.dial"),
+        (PBX + 'context = "a b"', "pbx.0.context"),
+        (PBX + "port = 70000", "pbx.0.port"),
+        ('[dialing]\nmode = "yes"', "dialing.mode"),
+    ],
+)
+def test_a_fault_names_its_key_in_one_sentence(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as caught:
+        load(write(tmp_path, text), {})
+    assert "\n" not in caught.value.message
+
+
+def test_a_secret_in_a_faulty_file_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(write(tmp_path, '[[pbx]]\nname = "hq"\nsecret = ["hunter2"]\nport = "x"'), {})
+    assert "hunter2" not in caught.value.message
+
+
+def test_a_file_that_is_named_and_missing_is_a_sentence(tmp_path: Path) -> None:
+    path = settings_path({"RINGBRIDGE_CONFIG": str(tmp_path / "none.toml")})
+    with pytest.raises(SettingsError, match="cannot be read: No such file"):
+        load(path, {})
+
+
+def test_a_secret_comes_from_its_file_and_its_absence_is_told(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hush\n", encoding="utf-8")
+    settings = load(write(tmp_path, f'[[pbx]]\nname = "hq"\nsecret_file = "{tmp_path}/secret"\n'), {})
+    assert settings.find_pbx("hq").read_secret() == "hush"
+    with pytest.raises(SettingsError, match="neither command_secret nor command_secret_file"):
+        settings.find_pbx("hq").read_command_secret()
+    with pytest.raises(SettingsError, match="no PBX named 'other'; known: hq"):
+        settings.find_pbx("other")
+
+
+def test_the_key_is_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    key = settings.secret_key()
+    assert len(key) == 32
+    assert settings.secret_key() == key
+    assert stat.S_IMODE((tmp_path / "data" / "secret.key").stat().st_mode) == 0o600
+
+
+def test_the_private_socket_fits_whatever_the_data_directory_is_called(tmp_path: Path) -> None:
+    assert Settings(data_dir=Path("/data")).redis_url == "unix:///data/redis.sock"
+    long = Settings(data_dir=tmp_path / ("d" * 120))
+    assert len(str(long.redis_socket)) <= 107
+    assert long.redis_socket == Settings(data_dir=tmp_path / ("d" * 120)).redis_socket
+    assert long.redis_socket != Settings(data_dir=tmp_path / ("e" * 120)).redis_socket
