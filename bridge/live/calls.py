@@ -23,7 +23,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from bridge.domain.calls import CallEvent
-from bridge.live import keys, scripts
+from bridge.live import clock, keys, scripts
 
 RECORDER = "recorder"
 HARD_CAP = 500_000
@@ -273,8 +273,7 @@ def trim(redis: Redis, group: str = RECORDER, keep_ms: int = _KEEP_MS) -> int:
     done = acknowledged(redis, group)
     if done is None:
         return 0
-    seconds, _micros = redis.time()
-    oldest_kept = min(id_key(done), (int(seconds) * 1000 - keep_ms, 0))
+    oldest_kept = min(id_key(done), (clock.now_ms(redis) - keep_ms, 0))
     if oldest_kept[0] <= 0:
         return 0
     return int(redis.xtrim(keys.CALLS, minid=f"{oldest_kept[0]}-{oldest_kept[1]}", approximate=True))

@@ -1,0 +1,1 @@
+"""Doubles of what Ringbridge stands beside, scripted by the tests."""
