@@ -12,11 +12,9 @@ from bridge.services import audit
 from bridge.services.access import LEADERS, STAFF, Access
 from bridge.settings import Settings
 from bridge.store.models import Agent, AgentState, Call, Callback, PbxLease, Switch
+from bridge.store.queries import switches
 
 _LATEST = 50
-_SWITCH = "dialing"
-STOPPED = "stopped"
-ON = "on"
 
 
 def read(db: Session, settings: Settings, access: Access, now: datetime, since: datetime) -> dict[str, Any]:
@@ -50,10 +48,9 @@ def links(db: Session, settings: Settings, now: datetime) -> list[dict[str, Any]
 
 def dialing(db: Session, settings: Settings) -> dict[str, Any]:
     """Whether dialling is on, who last moved the switch and when; observe mode never dials."""
-    switch = db.get(Switch, _SWITCH)
-    state = switch.value if switch is not None else ON
+    switch = db.get(Switch, switches.DIALING)
     return {
-        "state": STOPPED if state == STOPPED else ON,
+        "state": "stopped" if switches.dialing_stopped(db) else "on",
         "observe": settings.dialing.mode == "observe",
         "by": switch.by if switch is not None else None,
         "at": switch.at if switch is not None else None,
@@ -67,12 +64,9 @@ def set_dialing(
     access.require(LEADERS)
     if access.clients is not None:
         access.require(frozenset())
-    switch = db.get(Switch, _SWITCH)
-    if switch is None:
-        db.add(Switch(name=_SWITCH, value=state, by=access.username, at=now))
-    else:
-        switch.value, switch.by, switch.at = state, access.username, now
-    audit.record(db, now, access.username, f"dialing.{state}", _SWITCH)
+    switches.set_dialing(db, stopped=state == "stopped", by=access.username, now=now)
+    action = "dialing.stop" if state == "stopped" else "dialing.start"
+    audit.record(db, now, access.username, action, switches.DIALING)
     db.flush()
     return dialing(db, settings)
 

@@ -10,7 +10,7 @@ from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
 from bridge.domain.errors import Conflict, NotFound
-from bridge.services import audit
+from bridge.services import audit, news
 from bridge.services.access import LEADERS, STAFF, Access, Role
 from bridge.services.paging import Page, page_of
 from bridge.services.presence import State
@@ -60,8 +60,8 @@ def dispose(
     note: str,
     *,
     ready: bool,
-) -> tuple[Call, AgentState | None]:
-    """Write down how the call went. With `ready`, an agent in wrap-up is ready again: their state is returned."""
+) -> Call:
+    """Write down how the call went. With `ready`, an agent in wrap-up is ready again."""
     access.require(STAFF)
     call = get(db, access, call_id)
     call.disposition, call.note = disposition, note
@@ -69,11 +69,11 @@ def dispose(
     if access.role in LEADERS:
         audit.record(db, now, access.username, "calls.disposition", call.id, call.client_id)
     state = db.get(AgentState, access.agent) if ready else None
-    if state is None or state.state != State.WRAPUP:
-        return call, None
-    state.state, state.reason, state.since = State.READY, None, now
+    if state is not None and state.state == State.WRAPUP:
+        state.state, state.reason, state.since = State.READY, None, now
+        news.note_agent(db, state)
     db.flush()
-    return call, state
+    return call
 
 
 def set_answers(
@@ -95,6 +95,12 @@ def hangup_target(db: Session, access: Access, call_id: str) -> tuple[Call, str 
     if call.ended_at is not None:
         raise Conflict("this call has ended already")
     return call, (access.agent if access.role is Role.AGENT else None)
+
+
+def record_hangup(db: Session, access: Access, now: datetime, call: Call) -> None:
+    """A supervisor who ends somebody's call leaves a row."""
+    if access.role in LEADERS:
+        audit.record(db, now, access.username, "calls.hangup", call.id, call.client_id)
 
 
 def acknowledge(

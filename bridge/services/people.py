@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from bridge.services import audit, sessions
+from bridge.services import audit, news, sessions
 from bridge.services.access import ADMINISTRATORS, LEADERS, Access, Role
 from bridge.services.paging import Page, page_of
 from bridge.store.models import Agent, AgentState, Client
@@ -140,6 +140,7 @@ def _set_offline(db: Session, agent_id: str, now: datetime) -> None:
     state = db.get(AgentState, agent_id)
     if state is not None and state.state != "offline":
         state.state, state.reason, state.since = "offline", None, now
+        news.note_agent(db, state)
 
 
 def _check(db: Session, client_id: str | None, role: Role) -> None:

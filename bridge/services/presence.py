@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-import redis
-import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge.domain.errors import Conflict, Invalid
-from bridge.live import screens
+from bridge.services import news
 from bridge.services.access import STAFF, Access
 from bridge.settings import Settings
 from bridge.store.models import Agent, AgentState
 from bridge.store.models import Session as SignIn
-
-log = structlog.get_logger(__name__)
 
 
 class State(StrEnum):
@@ -30,13 +24,9 @@ class State(StrEnum):
 
 
 def current(db: Session, agent_id: str, now: datetime) -> AgentState:
-    """The agent's row; one who never had one is offline."""
+    """The agent's row, or a new one that is not in the session: who never had one is offline."""
     state = db.get(AgentState, agent_id)
-    if state is None:
-        state = AgentState(agent_id=agent_id, state=State.OFFLINE, since=now, live_calls=0)
-        db.add(state)
-        db.flush()
-    return state
+    return state or AgentState(agent_id=agent_id, state=State.OFFLINE, since=now, live_calls=0)
 
 
 def set_state(
@@ -50,13 +40,11 @@ def set_state(
 ) -> AgentState:
     """Change the signed-in agent's own state.
 
-    Raises Invalid for a device that is not theirs or a pause without a reason, Conflict for a device another agent
-    sits at, or where no device is chosen.
+    Raises Invalid for a device that is not theirs, Conflict for one another agent sits at, or where none is chosen.
     """
     access.require(STAFF)
     state = current(db, access.agent, now)
-    if wanted is State.PAUSED and not reason:
-        raise Invalid("say why, so that the supervisor knows", field="reason")
+    db.add(state)
     chosen = device or state.device or access.device
     if chosen is None and wanted is not State.OFFLINE:
         raise Conflict("choose a device first", field="device")
@@ -65,28 +53,9 @@ def set_state(
     kept_reason = reason if wanted is State.PAUSED else None
     if (state.state, state.reason) != (wanted, kept_reason):
         state.state, state.reason, state.since = wanted, kept_reason, now
+    news.note_agent(db, state)
     db.flush()
     return state
-
-
-def view(state: AgentState) -> dict[str, Any]:
-    """The body of GET and of the event `state`."""
-    return {
-        "state": state.state,
-        "reason": state.reason,
-        "since": state.since.isoformat(),
-        "device": state.device,
-    }
-
-
-def tell(server: redis.Redis, agent_id: str, body: Mapping[str, Any]) -> None:
-    """Show the new state on the agent's own pages and on the supervisors' board; a lost event is seen on reload."""
-    try:
-        screens.publish(server, screens.agent_topic(agent_id), "state", body)
-        board = {"kind": "agent", "agent": agent_id, **body}
-        screens.publish(server, screens.SUPERVISORS, "board", board)
-    except redis.RedisError as error:
-        log.warning("state not shown", agent=agent_id, error=type(error).__name__)
 
 
 def _take_device(
@@ -110,3 +79,13 @@ def _take_device(
     session = db.get(SignIn, access.session)
     if session is not None:
         session.device = device
+
+
+def holders(db: Session, devices: list[str]) -> dict[str, str]:
+    """Who sits at each of these devices now."""
+    rows = db.execute(
+        select(AgentState.device, AgentState.agent_id).where(
+            AgentState.device.in_(devices), AgentState.state != State.OFFLINE
+        )
+    )
+    return {device: agent for device, agent in rows if device is not None}

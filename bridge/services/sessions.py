@@ -10,11 +10,11 @@ from functools import cache
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import CursorResult, delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session as Database
 
 from bridge.domain.errors import Invalid, RingbridgeError
-from bridge.services import audit
+from bridge.services import audit, news
 from bridge.services.access import Access, Role
 from bridge.store.models import Agent, AgentState, Session
 
@@ -159,8 +159,8 @@ def alive(db: Database, now: datetime, sessions: list[str]) -> list[str]:
     )
 
 
-def close_session(db: Database, now: datetime, access: Access) -> bool:
-    """End this session; True where the agent was set offline with it, as it was their last in a browser."""
+def close_session(db: Database, now: datetime, access: Access) -> None:
+    """End this session; the last one in a browser takes its agent offline."""
     db.execute(delete(Session).where(Session.token_hash == access.session))
     audit.record(db, now, access.username, "session.close", access.agent)
     others = db.scalar(
@@ -168,14 +168,10 @@ def close_session(db: Database, now: datetime, access: Access) -> bool:
         .where(Session.agent_id == access.agent, Session.kind == "browser", Session.expires_at > now)
         .limit(1)
     )
-    if others is not None:
-        return False
-    result = db.execute(
-        update(AgentState)
-        .where(AgentState.agent_id == access.agent, AgentState.state != "offline")
-        .values(state="offline", reason=None, since=now)
-    )
-    return isinstance(result, CursorResult) and result.rowcount > 0
+    state = db.get(AgentState, access.agent)
+    if others is None and state is not None and state.state != "offline":
+        state.state, state.reason, state.since = "offline", None, now
+        news.note_agent(db, state)
 
 
 def close_all(db: Database, agent_id: str) -> None:

@@ -1,0 +1,247 @@
+"""The public part: a visitor asks for a callback, watches it, and may cancel it.
+
+A site's key says whose visitor it is, and its origins say from which pages a browser may ask. Neither is a secret, so
+limits per address, number and site stand behind them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, g, request
+from pydantic import Field, StringConstraints
+from sqlalchemy import select
+
+from bridge.api import auth
+from bridge.api.contract import answer, view
+from bridge.api.grants import StreamQuery, grant_view
+from bridge.api.parts import now, parts
+from bridge.api.shapes import Grant, GrantEvent
+from bridge.api.strict import Answer, Body, Line, Query, has_control
+from bridge.domain.errors import Forbidden, Invalid
+from bridge.live import screens
+from bridge.services import callbacks
+from bridge.store.models import Callback, Client, Site
+
+blueprint = Blueprint("callbacks", __name__, url_prefix="/api/v1")
+
+ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Site-Key, Last-Event-ID"
+_PREFLIGHT_SECONDS = "600"
+TOKEN: list[dict[str, list[str]]] = [{"token": []}]
+
+
+class OriginNotAllowed(Forbidden):
+    """This page may not use this site key; an administrator adds its origin to the site."""
+
+    code = "origin_not_allowed"
+
+
+class CallbackNew(Body):
+    """A wish to be called. `when` is RFC 3339 with an offset, or a local time with `timezone` beside it; left out: now."""
+
+    number: Annotated[Line, StringConstraints(min_length=1, max_length=40)]
+    site: Annotated[Line, StringConstraints(min_length=1, max_length=40)] | None = Field(
+        None, description="the site's key, where the header X-Site-Key is not sent"
+    )
+    name: Annotated[Line, StringConstraints(max_length=200)] = ""
+    when: Annotated[Line, StringConstraints(max_length=40)] | None = None
+    timezone: Annotated[Line, StringConstraints(max_length=64)] | None = None
+    queue: Annotated[Line, StringConstraints(max_length=100)] | None = None
+    page_url: Annotated[Line, StringConstraints(max_length=2000)] = ""
+    note: Annotated[Line, StringConstraints(max_length=2000)] = ""
+    consent: Annotated[Line, StringConstraints(max_length=4000)] | bool | None = Field(
+        None, description="the consent text as it was shown, or true for the site's own text"
+    )
+
+
+class CallbackNow(Answer):
+    """What a visitor is told."""
+
+    id: str
+    status: str
+    reason: str | None
+    promised_at: str | None
+
+
+class CallbackMade(CallbackNow):
+    token: str = Field(description="opens this callback to whoever has it: keep it in the page")
+
+
+class TokenQuery(Query):
+    token: Line | None = Field(None, max_length=200, description="where no Authorization header can be sent")
+
+
+@blueprint.post("/callbacks")
+@view("callbacks", roles=None, body=CallbackNew, answers=CallbackMade, status=201)
+def create(body: CallbackNew) -> Response:
+    """Ask for a callback.
+
+    With the header `Idempotency-Key`, the same request may be sent again: it is one callback. 201 means that it is
+    kept, whatever breaks after.
+    """
+    room = parts()
+    site = _site(body.site)
+    wish = callbacks.Wish(
+        number=body.number,
+        name=body.name,
+        when=body.when,
+        timezone=body.timezone,
+        queue=body.queue,
+        page_url=_page_url(body.page_url),
+        note=body.note,
+        consent=_consent(body.consent, site),
+    )
+    made = callbacks.create(
+        room.database,
+        room.redis,
+        room.settings,
+        site.id,
+        wish,
+        idempotency_key=_idempotency_key(),
+        ip=auth.remote_address(),
+        now=now(),
+    )
+    token = callbacks.token(room.settings, made.id)
+    response = answer(CallbackMade(token=token, **made.as_dict()), 201)
+    response.headers["Location"] = f"/api/v1/callbacks/{made.id}"
+    return response
+
+
+@blueprint.get("/callbacks/<callback_id>")
+@view("callbacks", roles=None, query=TokenQuery, answers=CallbackNow, security=TOKEN)
+def read(callback_id: str, query: TokenQuery) -> Response:
+    """How the callback stands. The token goes into `Authorization: Bearer`, or into `?token=`."""
+    _open(callback_id, query.token)
+    found = callbacks.get(parts().database, callback_id)
+    return answer(CallbackNow(**found.as_dict()))
+
+
+@blueprint.delete("/callbacks/<callback_id>")
+@view("callbacks", roles=None, query=TokenQuery, answers=CallbackNow, security=TOKEN)
+def cancel(callback_id: str, query: TokenQuery) -> Response:
+    """Cancel the callback, also while phones ring; refused with 409 once it is connected or has ended."""
+    _open(callback_id, query.token)
+    room = parts()
+    found = callbacks.cancel(room.database, room.redis, callback_id, now=now())
+    return answer(CallbackNow(**found.as_dict()))
+
+
+@blueprint.get("/callbacks/<callback_id>/events")
+@grant_view("callbacks", roles=None, security=TOKEN)
+def events(callback_id: str, query: StreamQuery) -> Grant:
+    """The callback's event stream: `status`, with the data of GET; begins with how it stands."""
+    _open(callback_id, query.token)
+    found = callbacks.get(parts().database, callback_id)
+    hello = GrantEvent(event="status", id="", data=found.as_dict())
+    return Grant(topics=[screens.callback_topic(callback_id)], hello=[hello])
+
+
+def _open(callback_id: str, token: str | None) -> None:
+    """Check the token first, so that nobody learns which ids exist; then let the site's pages read the answer."""
+    callbacks.check_token(parts().settings, callback_id, auth.bearer_token() or token)
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return
+    with parts().database.read() as db:
+        origins = db.scalar(
+            select(Site.origins).join(Callback, Callback.site_id == Site.id).where(Callback.id == callback_id)
+        )
+    if origins is not None and _allowed(origin, origins):
+        g.cors = origin
+
+
+def _site(key_of_body: str | None) -> Site:
+    """The site of this request's key, from an origin it allows. Raises Invalid, NotFound, OriginNotAllowed."""
+    key = request.headers.get("X-Site-Key") or key_of_body
+    if not key:
+        raise Invalid("say which site this is for, in `site` or the header X-Site-Key", field="site")
+    if key_of_body is not None and key != key_of_body:
+        raise Invalid("`site` and the header X-Site-Key name different sites", field="site")
+    site = find_site(key)
+    if site is None:
+        raise Invalid("there is no site with this key, or it takes no callbacks now", field="site")
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        if not _allowed(origin, site.origins):
+            raise OriginNotAllowed
+    return site
+
+
+def find_site(key: str) -> Site | None:
+    """The active site of an active client with this key."""
+    with parts().database.read() as db:
+        site: Site | None = db.scalar(
+            select(Site)
+            .join(Client, Client.id == Site.client_id)
+            .where(Site.key == key, Site.active.is_(True), Client.active.is_(True))
+        )
+    return site
+
+
+def _allowed(origin: str, origins: list[str]) -> bool:
+    """Our own pages may always ask: `/call-me` is one. A site that names no origin is used by servers alone."""
+    public = parts().settings.http.public_url
+    own = urlsplit(origin).netloc in {request.host, urlsplit(public).netloc if public else request.host}
+    return own or origin.lower() in origins
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and has_control(key):
+        raise Invalid("this header must not hold control characters", field="Idempotency-Key")
+    return key
+
+
+def _page_url(text: str) -> str:
+    if text and urlsplit(text).scheme not in ("http", "https"):
+        raise Invalid("this is no address of a page; it begins with https://", field="page_url")
+    return text
+
+
+def _consent(given: str | bool | None, site: Site) -> str:
+    if given is True:
+        return site.consent_text or "yes"
+    return given if isinstance(given, str) else ""
+
+
+def preflight() -> Response | None:
+    """Answer a browser's question whether another site's page may ask. Its key or token comes with the request itself,
+    so all origins of all sites may ask; each site's own list is checked with the request."""
+    if not request.path.startswith("/api/v1/callbacks"):
+        return None
+    origin = request.headers.get("Origin")
+    known = origin is not None and request.method in ("OPTIONS", "POST") and _known_origin(origin)
+    if request.method == "POST" and known:
+        # Early, so that the page can read what is wrong with its request.
+        g.cors = origin
+    if request.method != "OPTIONS":
+        return None
+    response = Response(status=204)
+    if origin is None or not known:
+        return response
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
+    response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
+    response.headers["Access-Control-Max-Age"] = _PREFLIGHT_SECONDS
+    response.vary.add("Origin")
+    return response
+
+
+def _known_origin(origin: str) -> bool:
+    """Whether any active site allows this origin. Only its own visitors learn more than that."""
+    with parts().database.read() as db:
+        lists = db.scalars(select(Site.origins).where(Site.active.is_(True)))
+        return any(_allowed(origin, origins) for origins in lists)
+
+
+def cors(response: Response) -> Response:
+    """Let the page that asked read the answer, an error too, where its origin is the site's."""
+    if request.path.startswith("/api/v1/callbacks"):
+        response.vary.add("Origin")
+    if g.get("cors"):
+        response.headers["Access-Control-Allow-Origin"] = g.cors
+        response.headers["Access-Control-Expose-Headers"] = "Location, Retry-After"
+    return response
+
+

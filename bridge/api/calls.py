@@ -1,0 +1,91 @@
+"""Calls: lists, one with its events, and what an agent does with one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+
+from flask import Blueprint, Response
+
+from bridge.api.contract import answer, view
+from bridge.api.parts import now, parts
+from bridge.api.shapes import (
+    Accepted,
+    Answers,
+    CallEventShape,
+    CallFull,
+    CallPage,
+    CallQuery,
+    CallRow,
+    Disposition,
+)
+from bridge.live import mailbox, screens
+from bridge.services import history
+from bridge.services.access import EVERYONE, STAFF, Access
+
+blueprint = Blueprint("calls", __name__, url_prefix="/api/v1")
+
+
+@blueprint.get("/calls")
+@view("calls", roles=EVERYONE, query=CallQuery, answers=CallPage)
+def find(access: Access, query: CallQuery) -> Response:
+    """List calls, newest first; today's (UTC) unless `since` says otherwise.
+
+    An agent sees the calls that rang at their own phone, a viewer those of their client.
+    """
+    since = query.since or datetime.combine(now().date(), time.min, UTC)
+    filters = query.model_dump(exclude={"limit", "cursor", "since", "until"})
+    with parts().database.read() as db:
+        page = history.find(db, access, query.limit, query.cursor, since, query.until, filters)
+        items = [CallRow.model_validate(row) for row in page.rows]
+    return answer(CallPage(items=items, next=page.cursor))
+
+
+@blueprint.get("/calls/<call_id>")
+@view("calls", roles=EVERYONE, answers=CallFull)
+def read(access: Access, call_id: str) -> Response:
+    """Read one call with its events, disposition and answers."""
+    with parts().database.read() as db:
+        call = history.get(db, access, call_id)
+        rows = [CallEventShape.model_validate(row) for row in history.events(db, call)]
+    columns = {name: getattr(call, name) for name in CallFull.model_fields if name != "events"}
+    return answer(CallFull(events=rows, **columns))
+
+
+@blueprint.post("/calls/<call_id>/hangup")
+@view("calls", roles=STAFF, answers=Accepted, status=202)
+def hang_up(access: Access, call_id: str) -> Response:
+    """Hang up: your own leg as an agent, the whole call as a supervisor. The outcome comes as an event `command`."""
+    room = parts()
+    with room.database.read() as db:
+        call, leg = history.hangup_target(db, access, call_id)
+    command = mailbox.send(
+        room.redis,
+        call.pbx,
+        mailbox.Kind.HANGUP,
+        {"call": call.id, "agent": leg},
+        room.settings.dialing.command_deadline_seconds,
+        to=screens.agent_topic(access.agent),
+    )
+    with room.writing() as db:
+        history.record_hangup(db, access, now(), call)
+    return answer(Accepted(command=command), 202)
+
+
+@blueprint.post("/calls/<call_id>/disposition")
+@view("calls", roles=STAFF, body=Disposition, answers=CallRow)
+def dispose(access: Access, call_id: str, body: Disposition) -> Response:
+    """Write down how the call went; with `ready`, wrap-up ends."""
+    with parts().writing() as db:
+        call = history.dispose(
+            db, access, now(), call_id, body.disposition, body.note, ready=body.ready
+        )
+        return answer(CallRow.model_validate(call))
+
+
+@blueprint.put("/calls/<call_id>/answers")
+@view("calls", roles=STAFF, body=Answers, answers=Answers)
+def set_answers(access: Access, call_id: str, body: Answers) -> Response:
+    """Keep the answers to the script's questions, all at once."""
+    with parts().writing() as db:
+        call = history.set_answers(db, access, now(), call_id, body.answers)
+    return answer(Answers(answers=call.answers))

@@ -1,0 +1,61 @@
+"""Limits on guessing: tries to sign in, per address and per username. Limits that protect money live in SQL."""
+
+from __future__ import annotations
+
+import hashlib
+
+from flask import Flask, Response, request
+from flask_limiter import Limiter
+
+from bridge.api.address import limit_key
+from bridge.api.auth import remote_address
+from bridge.api.strict import read_json
+from bridge.domain.errors import RingbridgeError
+from bridge.settings import Settings
+
+PER_ADDRESS = "30 per 15 minutes"
+PER_USERNAME = "10 per 15 minutes"
+_WAIT_SECONDS = 0.5
+
+limiter = Limiter(
+    key_func=remote_address,
+    in_memory_fallback_enabled=True,
+    headers_enabled=False,
+    strategy="fixed-window",
+    key_prefix="rb:limit",
+)
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Count in Redis, so that every process counts together; in memory while Redis does not answer."""
+    url = settings.redis_url
+    if url.startswith("unix://"):
+        url = "redis+" + url
+    app.config["RATELIMIT_STORAGE_URI"] = url
+    app.config["RATELIMIT_STORAGE_OPTIONS"] = {
+        "socket_timeout": _WAIT_SECONDS,
+        "socket_connect_timeout": _WAIT_SECONDS,
+    }
+    app.config["RATELIMIT_SWALLOW_ERRORS"] = True
+    limiter.init_app(app)
+
+
+def by_address() -> str:
+    """The sender, as far as a limit tells senders apart."""
+    return "address:" + limit_key(remote_address())
+
+
+def by_username() -> str:
+    """The name somebody tries to sign in with, hashed: it may be anything."""
+    try:
+        body = read_json(request.get_data())
+    except RingbridgeError:
+        body = None
+    name = body.get("username") if isinstance(body, dict) else None
+    digest = hashlib.sha256(str(name).lower().encode("utf-8", "surrogatepass")).hexdigest()
+    return "username:" + digest[:32]
+
+
+def was_refused(response: Response) -> bool:
+    """Only a wrong password counts: whoever knows theirs is never locked out by working a lot."""
+    return response.status_code == 401

@@ -1,0 +1,199 @@
+"""Errors as RFC 9457 problem documents with a stable `code`. Nothing of the input is repeated or logged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+import structlog
+from flask import Flask, Response, current_app, request
+from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy.exc import IntegrityError
+from werkzeug.exceptions import HTTPException
+
+from bridge.domain.errors import RingbridgeError
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+_HTTP_CODES = {
+    400: "bad_request",
+    401: "not_signed_in",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "timeout",
+    413: "too_large",
+    414: "uri_too_long",
+    415: "media_type",
+    429: "rate_limited",
+    431: "headers_too_large",
+}
+_HTTP_SENTENCES = {
+    404: "there is nothing at this address; /api/docs lists what there is",
+    405: "this address does not know that method",
+    413: "the body is too large",
+    415: "send the body as application/json",
+}
+# pydantic's words for what a client may want to tell apart; everything else is `invalid`.
+_FIELD_CODES = {
+    "missing": "missing",
+    "extra_forbidden": "unknown_field",
+    "string_too_long": "too_long",
+    "string_too_short": "too_short",
+    "too_long": "too_long",
+    "json_invalid": "json_invalid",
+}
+
+
+class Fault(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    code: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457, with a stable `code`; `field` names what is wrong, `errors` every one of several."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str = Field(description="stable, for programs")
+    detail: str = Field(description="a sentence for people: what happened and what to do next")
+    field: str | None = None
+    errors: list[Fault] = Field(default_factory=list)
+
+
+_TITLES = {
+    400: "Bad request",
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Not found",
+    409: "Conflict",
+    413: "Too large",
+    415: "Wrong media type",
+    422: "Not acceptable",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Not available now",
+}
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    field: str | None = None,
+    errors: list[Fault] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem document as a response."""
+    faults = errors or ([Fault(field=field, code=code, message=detail)] if field else [])
+    body = Problem(
+        title=_TITLES.get(status, "Error"), status=status, code=code, detail=detail, field=field, errors=faults
+    )
+    response = Response(
+        body.model_dump_json(exclude_none=True), status=status, content_type=MEDIA_TYPE
+    )
+    response.headers.extend(dict(headers or {}))
+    return response
+
+
+def faults_of(error: ValidationError, prefix: str = "") -> list[Fault]:
+    """What pydantic found, field by field, without the values."""
+    found = []
+    for fault in error.errors(include_input=False, include_url=False, include_context=False):
+        path = ".".join(str(part) for part in fault["loc"]) or prefix or "body"
+        message = fault["msg"].removeprefix("Value error, ")
+        control = "control characters" in message
+        code = "control_character" if control else _FIELD_CODES.get(fault["type"], "invalid")
+        found.append(Fault(field=_clean(path), code=code, message=message))
+    return found
+
+
+def install(app: Flask) -> None:
+    """Answer every error of this app with a problem document."""
+    app.register_error_handler(RingbridgeError, _ours)
+    app.register_error_handler(ValidationError, _validation)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(IntegrityError, _integrity)
+    app.register_error_handler(redis.RedisError, _redis)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _ours(error: RingbridgeError) -> Response:
+    code = str(error.details.get("code") or error.code)
+    headers: dict[str, str] = {}
+    retry = error.details.get("retry_after")
+    if isinstance(retry, int | float):
+        headers["Retry-After"] = str(max(1, int(retry)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="ringbridge"'
+    if error.status >= 500:
+        log.warning("request failed", code=code, endpoint=request.endpoint)
+    return problem(error.status, code, error.message, field=error.field, headers=headers)
+
+
+def _validation(error: ValidationError) -> Response:
+    faults = faults_of(error)
+    if not faults:
+        return problem(422, "invalid", "the request is not acceptable")
+    first = faults[0]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return problem(
+        422, first.code, f"{first.field}: {first.message}{more}", field=first.field, errors=faults
+    )
+
+
+def _http(error: HTTPException) -> Response:
+    status = error.code or 500
+    if status < 400:
+        return Response(error.get_response())  # type: ignore[arg-type]
+    headers = {}
+    for name in ("Allow", "Retry-After"):
+        value = dict(error.get_headers()).get(name)
+        if value:
+            headers[name] = value
+    detail = _HTTP_SENTENCES.get(status, str(error.name).lower())
+    return problem(status, _HTTP_CODES.get(status, "error"), detail, headers=headers)
+
+
+def _integrity(error: IntegrityError) -> Response:
+    # Foreign keys and unique columns are the last word where two requests meet.
+    text = str(error.orig).lower()
+    if "foreign key" in text and request.method == "DELETE":
+        return problem(409, "in_use", "something still refers to this; remove or change that first")
+    if "foreign key" in text:
+        return problem(409, "conflict", "what this refers to is not there any more")
+    return problem(409, "conflict", "there is one like this already")
+
+
+def _redis(error: redis.RedisError) -> Response:
+    log.warning("redis does not answer", error=type(error).__name__, endpoint=request.endpoint)
+    return problem(503, "redis_unavailable", "Redis does not answer; try again in a moment")
+
+
+def _unexpected(error: Exception) -> Response:
+    # The text of an unforeseen error may hold what a caller sent, so the log names its place alone.
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame is not None else ""
+    log.error(
+        "request failed unexpectedly", error=type(error).__name__, place=place, endpoint=request.endpoint
+    )
+    if current_app.config.get("RAISE_UNEXPECTED"):
+        raise error
+    return problem(500, "internal", "something went wrong in Ringbridge; its log names the place")
+
+
+def _clean(path: str) -> str:
+    """A key of the input may be shown as a field's name, cut and without what could disturb a log."""
+    return "".join(char if char.isprintable() else "?" for char in path)[:200]
+
+
