@@ -44,6 +44,7 @@ class Book:
 
     def emit(self, call: Call, kind: CallEventType, at: float, data: Mapping[str, Any]) -> None:
         call.seq += 1
+        call.last = max(call.last, at)
         self._touched[call.id] = None
         self._events.append(CallEvent(kind, self.pbx, moment(at), call.id, call.seq, data))
 
@@ -98,7 +99,7 @@ class Book:
         return self.channels.get(uid) if uid else None
 
     def _open(self, channel: Channel) -> Call:
-        call_id = self._call_id(channel.uid)
+        call_id = self.call_id(channel.uid)
         call = Call(call_id, channel.uid, channel.born, originated=channel.outgoing)
         expected = self.expected.pop(channel.uid, None) or self.expected.pop(channel.link, None)
         if expected is not None:
@@ -109,7 +110,7 @@ class Book:
                 call.links.append(link)
         return call
 
-    def _call_id(self, uid: str) -> str:
+    def call_id(self, uid: str) -> str:
         base = _UNSAFE.sub("_", f"{self.pbx}-{uid}")[:96]
         call_id, again = base, 1
         while call_id in self.calls:
@@ -220,16 +221,14 @@ class Book:
             customer = not self.is_agent_leg(call, leg)
             if customer or not call.deciding_customer:
                 call.deciding, call.deciding_cause, call.deciding_customer = reason, cause, customer
-        self.emit(
-            call, CallEventType.UNOFFERED, at, {"party": shown(self.party(leg)), "reason": reason}
-        )
+        self.emit(call, CallEventType.UNOFFERED, at, {"party": shown(self.party(leg)), "reason": reason})
 
     def end(self, call: Call, at: float, cause: Cause | None = None) -> None:
         """The last word on a call; it is forgotten with it. `cause` is given where the end was not seen."""
         if not call.started:
             self.start(call, at)
         if call.started:
-            self._pause(call, at)
+            self.pause(call, at)
             found, q850 = end_cause(call)
             if call.direction is None and call.caller is not None and call.caller.extension:
                 call.direction = Direction.INTERNAL
@@ -368,7 +367,7 @@ class Book:
         """Start or stop the talk, and say who is connected where somebody new is."""
         people = self.people(call)
         if len(people) < 2:
-            self._pause(call, at)
+            self.pause(call, at)
             return
         for leg in people:
             leg.accepted = True
@@ -401,7 +400,8 @@ class Book:
         return 0 if leg.uid in (call.first, call.guest) else 1
 
     @staticmethod
-    def _pause(call: Call, at: float) -> None:
+    def pause(call: Call, at: float) -> None:
+        """Nobody hears anybody any more; the talk so far is kept."""
         if call.talk_since is not None:
             call.talk_seconds += max(0.0, at - call.talk_since)
             call.talk_since = None

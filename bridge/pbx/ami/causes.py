@@ -63,7 +63,9 @@ def unoffered_reason(leg: Channel, cause: int | None, call: Call) -> UnofferedRe
         return UnofferedReason.CANCELLED if gone else UnofferedReason.ANSWERED_ELSEWHERE
     if leg.dial_status in _BY_DIAL_STATUS:
         return _BY_DIAL_STATUS[leg.dial_status]
-    return UnofferedReason.CANCELLED if call.caller_left else UnofferedReason.NO_ANSWER
+    if call.caller_left:
+        return UnofferedReason.CANCELLED
+    return UnofferedReason.ANSWERED_ELSEWHERE if call.answer_seen else UnofferedReason.NO_ANSWER
 
 
 def end_cause(call: Call) -> tuple[Cause, int | None]:

@@ -154,7 +154,8 @@ class Call:
     consultation: bool = False
     guest: str | None = None
     transferred_by: str | None = None
-    rebuilt: bool = False
+    last: float = 0.0
+    """The time of its latest event."""
 
     @property
     def started(self) -> bool:

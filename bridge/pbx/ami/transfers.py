@@ -21,10 +21,15 @@ def begin_consultation(book: Book, channel: Channel) -> None:
         return
     other = book.peer(channel)
     call = book.calls[channel.call]
-    if other is None or other.dialled or call.first in (channel.uid, other.uid) or channel.link == channel.uid:
+    if (
+        other is None
+        or other.dialled
+        or call.first in (channel.uid, other.uid)
+        or channel.link == channel.uid
+    ):
         return
     consultation = Call(
-        id=book._call_id(channel.uid),
+        id=book.call_id(channel.uid),
         first=channel.uid,
         born=channel.born,
         consultation=True,
@@ -81,7 +86,9 @@ def _standing(call: Call) -> tuple[bool, float]:
 
 def _become_one(book: Book, call: Call, survivor: Call, at: float) -> None:
     transferer = _shared_party(book, call, survivor)
-    joined = [leg for leg in book.live_legs(call) if leg.device != (transferer.device if transferer else None)]
+    joined = [
+        leg for leg in book.live_legs(call) if leg.device != (transferer.device if transferer else None)
+    ]
     ringing = book.ringing(call)
     fetched = survivor.transferred_by == "parking"
     book.merge(call, survivor, at)

@@ -1,0 +1,58 @@
+"""The actions we send, built from values that match their allow-list pattern."""
+
+from __future__ import annotations
+
+import re
+
+from bridge.pbx.ami.codec import LocalError
+from bridge.pbx.port import DialOrder
+
+DIAL_PATTERN = re.compile(r"\+?[0-9]{3,15}")
+DEVICE_PATTERN = re.compile(r"(PJSIP|SIP|IAX2|Local)/[A-Za-z0-9_.-]+(@[A-Za-z0-9_.-]+)?(/n)?")
+_DIAL_STRING = re.compile(r"[A-Za-z0-9]{1,20}/[A-Za-z0-9@.:/_+-]{1,120}")
+_ATTEMPT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_FIRST_LEG_SLACK = 10
+"""Seconds beyond the ring time before the PBX itself gives an originate up."""
+CHANNEL = "Local/first@ringbridge-leg"
+RECEIPTS = "ringbridge"
+
+
+def originate(order: DialOrder) -> dict[str, str | list[str]]:
+    """The fields of the one Originate of an order. Raises LocalError, which names the value's place only."""
+    _match(_ATTEMPT, order.attempt, "attempt")
+    _match(DEVICE_PATTERN, order.agent_device, "agent_device")
+    _match(DIAL_PATTERN, order.number, "number")
+    _match(_DIAL_STRING, order.dial_string, "dial_string")
+    if order.caller_id is not None:
+        _match(DIAL_PATTERN, order.caller_id, "caller_id")
+    if order.first not in ("agent", "customer"):
+        raise LocalError("first must be agent or customer", field="first")
+    rings = {"agent": order.agent_ring_seconds, "customer": order.customer_ring_seconds}
+    if not all(isinstance(seconds, int) and 1 <= seconds <= 300 for seconds in rings.values()):
+        raise LocalError("a ring time must be 1 to 300 whole seconds", field="ring_seconds")
+    variables = {
+        "RB_ATTEMPT": order.attempt,
+        "RB_FIRST": order.first,
+        "RB_AGENT": order.agent_device,
+        "RB_NUMBER": order.number,
+        "RB_DIAL": order.dial_string,
+        "RB_CALLER": order.caller_id or "",
+        "RB_AGENT_RING": str(order.agent_ring_seconds),
+        "RB_CUSTOMER_RING": str(order.customer_ring_seconds),
+    }
+    return {
+        "Channel": CHANNEL,
+        "ChannelId": order.attempt,
+        "OtherChannelId": f"{order.attempt}-2",
+        "Context": "ringbridge-go",
+        "Exten": "second",
+        "Priority": "1",
+        "Timeout": str((rings[order.first] + _FIRST_LEG_SLACK) * 1000),
+        "Async": "true",
+        "Variable": [f"{name}={value}" for name, value in variables.items()],
+    }
+
+
+def _match(pattern: re.Pattern[str], value: str, name: str) -> None:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise LocalError(f"{name} is not of the form that may be sent to the PBX", field=name)

@@ -1,0 +1,168 @@
+"""After a gap: make the tracker's picture equal to the PBX's, and say what was rebuilt rather than seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bridge.domain.calls import CallEventType, Cause, Expected
+from bridge.pbx.ami.book import moment
+from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.model import Call, Line
+from bridge.pbx.ami.tracker import Batch, Tracker
+
+_ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_DIALLED_BY = frozenset({"AppDial", "AppDial2", "AppQueue"})
+_OWN_CONTEXT = "Local/first@ringbridge-leg"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What the PBX says of itself: CoreShowChannel, BridgeListItem and QueueEntry items."""
+
+    channels: tuple[Mapping[str, str], ...]
+    bridges: tuple[Mapping[str, str], ...] = ()
+    queued: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resynced:
+    """What came of it: events in order, and how many calls appeared and vanished."""
+
+    batch: Batch
+    appeared: int
+    vanished: int
+
+
+def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float) -> Resynced:
+    """Close calls that are gone, adopt those not seen before, and bring the others up to date.
+
+    `since` is when the link was lost; None where this process never had one: then each call's own last news counts.
+    """
+    book = tracker.book
+    seen = {item["Uniqueid"]: item for item in snapshot.channels if item.get("Uniqueid")}
+    before = list(book.calls.values())
+    vanished = 0
+    for call in before:
+        if any(uid in seen for uid in call.legs):
+            if call.started:
+                _uncertain(tracker, call, since, now)
+            continue
+        vanished += 1
+        book.start(call, now)
+        if call.started:
+            _uncertain(tracker, call, since, now)
+        call.ended_by = None
+        book.pause(call, since if since is not None else call.last)
+        book.end(call, now, Cause.UNCERTAIN)
+    known_before = set(book.calls)
+    _end_missing_legs(tracker, seen, now)
+    _adopt(tracker, seen, now)
+    kinds = {item.get("BridgeUniqueid", ""): item.get("BridgeType", "basic") for item in snapshot.bridges}
+    _rejoin(tracker, seen, kinds, now)
+    _requeue(tracker, snapshot.queued, now)
+    appeared = 0
+    for call in list(book.calls.values()):
+        if call.id not in known_before:
+            appeared += 1
+            book.start(call, now)
+            if call.started:
+                _uncertain(tracker, call, max(call.born, since or call.born), now)
+    return Resynced(Batch(*book.take()), appeared, vanished)
+
+
+def _uncertain(tracker: Tracker, call: Call, since: float | None, now: float) -> None:
+    start = min(since if since is not None else call.last, now)
+    data = {"since": moment(start).isoformat(), "until": moment(now).isoformat()}
+    tracker.book.emit(call, CallEventType.UNCERTAIN, now, data)
+
+
+def _end_missing_legs(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) -> None:
+    """Legs that went while nobody looked: why is not known, so the most harmless reading is taken."""
+    book = tracker.book
+    for item in seen.values():
+        call = book.calls.get(book.links.get(item.get("Linkedid", ""), ""))
+        if call is not None and item.get("Application") in _DIALLED_BY and item.get("ChannelState") == "6":
+            call.answer_seen = True
+    for uid in [uid for uid in book.channels if uid not in seen]:
+        if uid in book.channels:
+            tracker.hear(Message({"Event": "Hangup", "Uniqueid": uid}.items()), now)
+
+
+def _adopt(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) -> None:
+    # Oldest first, so that a call is named after its first channel as it would have been.
+    def _order(pair: tuple[str, Mapping[str, str]]) -> tuple[float, bool]:
+        return -_age(pair[1].get("Duration", "")), pair[0] != pair[1].get("Linkedid")
+
+    for uid, item in sorted(seen.items(), key=_order):
+        state = item.get("ChannelState", "0")
+        channel = tracker.book.channels.get(uid)
+        if channel is None:
+            _expect_again(tracker, item)
+            dialled = item.get("Application") in _DIALLED_BY
+            born = "5" if dialled else ("4" if state == str(int(Line.UP)) else state)
+            event = Message({**item, "Event": "Newchannel", "ChannelState": born}.items())
+            tracker.hear(event, now - _age(item.get("Duration", "")))
+            channel = tracker.book.channels.get(uid)
+            if channel is None:
+                continue
+            channel.dialled = channel.dialled or dialled
+        if str(int(channel.state)) != state or (channel.outgoing and not channel.offered):
+            tracker.hear(Message({**item, "Event": "Newstate"}.items()), now)
+
+
+def _expect_again(tracker: Tracker, item: Mapping[str, str]) -> None:
+    """A dial of ours from before this process: its channel's id is the attempt's, and names nothing else."""
+    uid, link = item.get("Uniqueid", ""), item.get("Linkedid", "")
+    for attempt in (uid, link):
+        if not _ATTEMPT.fullmatch(attempt) or attempt in tracker.book.links:
+            continue
+        if attempt not in tracker.book.expected and (
+            item.get("Channel", "").startswith(_OWN_CONTEXT) or attempt == link
+        ):
+            tracker.expect(Expected(attempt=attempt))
+
+
+def _rejoin(
+    tracker: Tracker, seen: Mapping[str, Mapping[str, str]], kinds: Mapping[str, str], now: float
+) -> None:
+    wrong: dict[str, str] = {}
+    for uid, item in seen.items():
+        channel = tracker.book.channels.get(uid)
+        bridge = item.get("BridgeId", "") or item.get("BridgeID", "")
+        if channel is None or (channel.bridge or "") == bridge:
+            continue
+        wrong[uid] = bridge
+        # All leave before any enters, so that nobody seems to meet who did not.
+        if channel.bridge is not None:
+            leaves = {"Event": "BridgeLeave", "Uniqueid": uid, "BridgeUniqueid": channel.bridge}
+            tracker.hear(Message(leaves.items()), now)
+    for uid, bridge in wrong.items():
+        channel = tracker.book.channels.get(uid)
+        if bridge and channel is not None:
+            kind = kinds.get(bridge, "basic")
+            enters = {"Event": "BridgeEnter", "Uniqueid": uid, "BridgeUniqueid": bridge, "BridgeType": kind}
+            # Nobody saw who dialled a wire, so none is taken for a consultation.
+            channel.dialled = True
+            tracker.hear(Message(enters.items()), now)
+
+
+def _requeue(tracker: Tracker, queued: tuple[Mapping[str, str], ...], now: float) -> None:
+    waiting = {item.get("Uniqueid", ""): item for item in queued}
+    for call in list(tracker.book.calls.values()):
+        if call.queue is not None and not any(uid in waiting for uid in call.legs):
+            first = next(iter(call.legs), "")
+            tracker.hear(Message({"Event": "QueueCallerLeave", "Uniqueid": first}.items()), now)
+    for uid, item in waiting.items():
+        if uid in tracker.book.channels:
+            tracker.hear(Message({**item, "Event": "QueueCallerJoin", "Uniqueid": uid}.items()), now)
+
+
+def _age(duration: str) -> float:
+    """Seconds of CoreShowChannel's `HH:MM:SS`."""
+    parts = duration.split(":")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        return 0.0
+    hours, minutes, seconds = (int(part) for part in parts)
+    return hours * 3600.0 + minutes * 60.0 + seconds

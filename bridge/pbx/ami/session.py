@@ -1,0 +1,233 @@
+"""One signed-in AMI connection: every wait has a deadline, a dead peer is noticed, and closing is final."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bridge.domain.errors import RingbridgeError
+from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.wire import LinkDown, OneConnection, Wire
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Deadlines and pauses, all in seconds."""
+
+    connect: float = 5.0
+    login: float = 5.0
+    ping_every: float = 5.0
+    ping_deadline: float = 4.0
+    action: float = 5.0
+    resync: float = 4.0
+    retry_first: float = 0.3
+    retry_most: float = 20.0
+    refused_first: float = 30.0
+    """After a refused login; long, since fail2ban counts."""
+    refused_most: float = 900.0
+
+
+class LoginRefused(RingbridgeError):
+    """The PBX refused the login."""
+
+    code = "login_refused"
+
+
+class ConnectFailed(RingbridgeError):
+    """The PBX cannot be reached."""
+
+    code = "connect_failed"
+    status = 503
+
+
+class NoReply(RingbridgeError):
+    """The PBX did not answer in time; whether it did what was asked is unknown."""
+
+    code = "no_reply"
+    status = 504
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the PBX answered to one action."""
+
+    ok: bool
+    text: str
+    items: tuple[Mapping[str, Any], ...] = ()
+    """The events of a list, without its start and end."""
+    headers: Mapping[str, Any] | None = None
+
+
+class Session:
+    """One connection of one user. Made by `open`, ended by `close` or by the peer; never revived."""
+
+    def __init__(self, manager: OneConnection, wire: Wire, timings: Timings) -> None:
+        self._manager = manager
+        self._wire = wire
+        self._timings = timings
+        self._pinger: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        host: str,
+        port: int,
+        username: str,
+        secret: str,
+        *,
+        on_events: Callable[[list[Message]], None],
+        on_lost: Callable[[str], None],
+        tls: ssl.SSLContext | None = None,
+        events: bool = True,
+        ignore: Collection[str] = (),
+        timings: Timings | None = None,
+    ) -> Session:
+        """Connect and sign in. Raises ConnectFailed, LoginRefused, or LocalError for an unsendable secret.
+
+        `on_lost` is called at most once, and not after `close`.
+        """
+        timings = timings or Timings()
+        lost: list[str] = []
+        ready = False
+
+        def _lost(reason: str) -> None:
+            lost.append(reason)
+            if ready:
+                on_lost(reason)
+
+        wire = Wire(on_events, _lost, ignore)
+        manager = OneConnection(
+            host=host,
+            port=port,
+            username=username,
+            secret=secret,
+            events="on" if events else "off",
+            ssl=tls if tls is not None else False,
+            protocol_factory=lambda: wire,
+            loop=asyncio.get_running_loop(),
+        )
+        where = f"{host}:{port}"
+        try:
+            await asyncio.wait_for(manager.connect(), timings.connect)
+        except TimeoutError:
+            raise ConnectFailed(f"{where} does not answer within {timings.connect:g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise ConnectFailed(f"the certificate of {where} is not trusted: {error.verify_message}") from None
+        except (OSError, ssl.SSLError) as error:
+            told = error.strerror or type(error).__name__
+            raise ConnectFailed(f"{where} cannot be reached: {told}") from None
+        session = cls(manager, wire, timings)
+        try:
+            await session._sign_in(username, where, lost)
+        except BaseException:
+            wire.close()
+            raise
+        ready = True
+        if lost:
+            raise ConnectFailed(f"{where}: {lost[0]}")
+        session._pinger = asyncio.create_task(session._ping())
+        return session
+
+    async def _sign_in(self, username: str, where: str, lost: list[str]) -> None:
+        # panoramisk signs in from a callback of the connecting task, which may run a moment after it.
+        await asyncio.wait_for(self._manager.asked.wait(), self._timings.login)
+        if self._manager.fault is not None:
+            raise self._manager.fault
+        future: asyncio.Future[Any] | None = self._manager.authenticated_future
+        if future is None:
+            raise ConnectFailed(f"{where}: {lost[0] if lost else 'the connection closed at once'}")
+        try:
+            reply = await asyncio.wait_for(asyncio.shield(future), self._timings.login)
+        except TimeoutError:
+            raise ConnectFailed(f"{where} does not answer the login; is it an Asterisk manager port?") from None
+        except LinkDown:
+            raise ConnectFailed(f"{where}: {lost[0] if lost else 'the connection closed at once'}") from None
+        if not reply.success:
+            raise LoginRefused(
+                f"login refused: {where} does not take user {username!r} with this secret; "
+                "compare both with manager.conf (deny and permit too)"
+            )
+
+    @property
+    def version(self) -> str:
+        """The manager interface's version, from its greeting."""
+        return self._wire.decoder.version or ""
+
+    @property
+    def up(self) -> bool:
+        """Whether actions can be sent."""
+        return not self._wire.closed
+
+    async def ask(
+        self,
+        action: str,
+        fields: Mapping[str, str | Iterable[str]] | None = None,
+        *,
+        deadline: float | None = None,
+        listed: bool | None = False,
+    ) -> Reply:
+        """Send one action and wait for its answer; `listed` for a list of events up to its end.
+
+        Raises LinkDown where nothing was sent, NoReply where nothing is known, LocalError for unsendable values.
+        """
+        action_id = f"rb-{uuid.uuid4().hex}"
+        sent: dict[str, Any] = {"Action": action, "ActionID": action_id}
+        for name, value in (fields or {}).items():
+            sent[name] = value if isinstance(value, str) else list(value)
+        future = self._wire.send(sent, as_list=listed)
+        try:
+            answer = await asyncio.wait_for(future, deadline or self._timings.action)
+        except TimeoutError:
+            raise NoReply from None
+        except LinkDown:
+            raise NoReply("the connection broke before the PBX answered") from None
+        finally:
+            self._wire.drop(action_id)
+        return _reply(answer)
+
+    async def _ping(self) -> None:
+        while self.up:
+            await asyncio.sleep(self._timings.ping_every)
+            before = self._wire.received
+            try:
+                await self.ask("Ping", deadline=self._timings.ping_deadline)
+            except (NoReply, LinkDown):
+                # A busy PBX may answer late; one that sends nothing at all is gone.
+                if self.up and self._wire.received == before:
+                    self._wire.give_up(f"no answer to a ping within {self._timings.ping_deadline:g} s")
+
+    def give_up(self, reason: str) -> None:
+        """End it as if the peer had, and say why."""
+        self._wire.give_up(reason)
+
+    def close(self) -> None:
+        """End it: no reconnect, no callback, nobody left waiting."""
+        if self._pinger is not None:
+            self._pinger.cancel()
+            self._pinger = None
+        self._manager.close()
+        self._wire.close()
+
+
+def tls_context(ca: Path | None) -> ssl.SSLContext:
+    """Verify the PBX's certificate, by the system's authorities and this one. Raises ConnectFailed for a bad file."""
+    context = ssl.create_default_context()
+    if ca is not None:
+        try:
+            context.load_verify_locations(cafile=str(ca))
+        except (OSError, ssl.SSLError):
+            raise ConnectFailed(f"the certificate authority {ca} of tls_ca cannot be read") from None
+    return context
+
+
+def _reply(answer: Any) -> Reply:
+    messages = answer if isinstance(answer, list) else [answer]
+    first = messages[0]
+    items = tuple(dict(item) for item in messages[1:] if not str(item.event).endswith("Complete"))
+    ok = first.response in ("Success", "Follows", "Goodbye")
+    return Reply(ok, str(first.message), items, dict(first))
