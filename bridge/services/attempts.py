@@ -108,9 +108,14 @@ def move(
     return True
 
 
-def show_calling_customer(session: Session, attempt: Attempt) -> None:
-    """The agent is on the line and the customer's phone is being called, though it does not ring yet."""
-    _set_status(session, attempt, CallbackStatus.CALLING_CUSTOMER)
+def show(session: Session, attempt: Attempt, state: AttemptState) -> None:
+    """Tell the visitor of a state that an uncertain attempt shows but cannot take."""
+    _show(session, attempt, state)
+
+
+def keep_locked(session: Session, attempt_id: str) -> None:
+    """An uncertain attempt turned out to be alive: its number stays locked until its call's end is seen."""
+    session.execute(update(NumberLock).where(NumberLock.attempt_id == attempt_id).values(expires_at=None))
 
 
 def release(session: Session, attempt_id: str) -> None:

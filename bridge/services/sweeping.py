@@ -152,10 +152,13 @@ def _unknown(sessions: Sessions, redis: Redis, now: datetime) -> int:
         )
 
     def find_unreconciled(session: Session) -> list[str]:
-        lapsed = exists().where(NumberLock.attempt_id == Attempt.id, NumberLock.expires_at > now)
+        locked = exists().where(
+            NumberLock.attempt_id == Attempt.id,
+            or_(NumberLock.expires_at.is_(None), NumberLock.expires_at > now),
+        )
         return list(
             session.scalars(
-                select(Attempt.id).where(Attempt.state == str(AttemptState.UNCERTAIN), ~lapsed).limit(_BATCH)
+                select(Attempt.id).where(Attempt.state == str(AttemptState.UNCERTAIN), ~locked).limit(_BATCH)
             )
         )
 

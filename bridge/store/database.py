@@ -38,6 +38,16 @@ _PG_UNAVAILABLE = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 """PostgreSQL's classes: connection, transaction state (read-only), rollback, resources, locks, shutdown, system."""
 
 
+class DatabaseUnavailable(Unavailable, SQLAlchemyError):  # type: ignore[misc]
+    """The database does not answer; an error of SQLAlchemy's too, for whoever catches those."""
+
+    def __init__(self, message: str) -> None:
+        Unavailable.__init__(self, message, part="database")
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class Sessions(sessionmaker[Session]):
     """Makes sessions: `sessions.begin()` writes; `sessions()` and `sessions.read()` only read.
 
@@ -173,7 +183,7 @@ def _begin_immediate(connection: Connection) -> None:
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise Unavailable(_sentence(error), part="database") from None
+                    raise DatabaseUnavailable(_sentence(error)) from None
             time.sleep(random.uniform(0.0005, 0.003))
     finally:
         raw.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
@@ -184,7 +194,7 @@ def _pool_errors() -> Iterator[None]:
     try:
         yield
     except PoolTimeout:
-        raise Unavailable("every connection to the database is busy; try again", part="database") from None
+        raise DatabaseUnavailable("every connection to the database is busy; try again") from None
 
 
 def _map_error(context: ExceptionContext) -> Exception | None:
@@ -200,7 +210,7 @@ def _map_error(context: ExceptionContext) -> Exception | None:
         or sqlstate[:2] in _PG_UNAVAILABLE
         or sqlstate == "42P01"
     ):
-        return Unavailable(_sentence(original), part="database")
+        return DatabaseUnavailable(_sentence(original))
     return None
 
 
