@@ -6,6 +6,7 @@ reads. On SQLite the first is BEGIN IMMEDIATE, the second a snapshot that waits 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sqlite3
@@ -109,7 +110,7 @@ def open_engine(settings: Settings) -> Engine:
     backend = url.get_backend_name()
     if backend == "sqlite":
         if url.database and url.database != ":memory:":
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+            _own_file(Path(url.database))
         engine = create_engine(
             url,
             pool_size=20,
@@ -150,6 +151,13 @@ def open_engine(settings: Settings) -> Engine:
 
     os.register_at_fork(after_in_child=forget)
     return engine
+
+
+def _own_file(path: Path) -> None:
+    """It holds names and numbers: made readable by the owner only. What cannot be made says so when it is opened."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _tune_sqlite(engine: Engine) -> None:
