@@ -1,0 +1,445 @@
+"""The lab as an object: what tests, the demo and the commands use."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ringbridge_lab import places, processes
+from ringbridge_lab.ami import Ami
+from ringbridge_lab.errors import LabError
+from ringbridge_lab.installation import Installation, Progress, find
+from ringbridge_lab.witness import CallerStep, Invite, read_invites, read_steps
+
+T = TypeVar("T")
+
+EXTENSIONS = ("101", "102", "103", "104", "105")
+BOOT_SECONDS = 30.0
+"""A boot takes about two seconds; a busy machine may take longer."""
+
+
+class Behaviour(StrEnum):
+    """What a phone does when it is called."""
+
+    ANSWER = "answer"
+    NO_ANSWER = "no-answer"
+    BUSY = "busy"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What `lab.json` holds: all that another process needs to use or end this lab."""
+
+    ports: places.Ports
+    secrets: places.Secrets
+    installation: Installation
+    run: dict[str, str]
+    processes: dict[str, processes.Identity]
+
+    def as_dict(self, lab: Path) -> dict[str, Any]:
+        """The file's shape, with what others ask for most spelled out."""
+        return {
+            "dir": str(lab),
+            "version": self.installation.version,
+            "company": {
+                "host": "127.0.0.1",
+                "ami_port": self.ports.company_ami,
+                "sip_port": self.ports.company_sip,
+                "reader": {"username": "ringbridge", "secret": self.secrets.reader},
+                "command": {"username": "ringbridge-dial", "secret": self.secrets.command},
+                "trunk": "PJSIP/trunk",
+                "phones": [f"PJSIP/{extension}" for extension in EXTENSIONS],
+                "context": "from-internal",
+                "cdr": str(lab / "company" / "log" / "cdr-csv" / "Master.csv"),
+            },
+            "world": {"host": "127.0.0.1", "ami_port": self.ports.world_ami, "sip_port": self.ports.world_sip},
+            "witness": str(lab / "witness.log"),
+            "callers": str(lab / "callers.log"),
+            "heard": str(lab / "heard"),
+            "lab_secret": self.secrets.lab,
+            "ports_base": self.ports.base,
+            "run": self.run,
+            "pids": {role: asdict(identity) for role, identity in self.processes.items()},
+            "installation": {
+                "argv": list(self.installation.argv),
+                "modules": str(self.installation.modules),
+                "data": str(self.installation.data),
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> State:
+        installation = raw["installation"]
+        company = raw["company"]
+        return cls(
+            ports=places.Ports(raw["ports_base"]),
+            secrets=places.Secrets(
+                raw["lab_secret"], company["reader"]["secret"], company["command"]["secret"]
+            ),
+            installation=Installation(
+                tuple(installation["argv"]),
+                Path(installation["modules"]),
+                Path(installation["data"]),
+                raw["version"],
+            ),
+            run=raw["run"],
+            processes={role: processes.Identity(**values) for role, values in raw["pids"].items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A call that the lab placed."""
+
+    lab: Lab
+    id: str
+
+    def steps(self) -> list[CallerStep]:
+        """What it did so far: `dialing`, `answered`, `ended`."""
+        return [step for step in read_steps(self.lab.dir / "callers.log") if step.call == self.id]
+
+    def wait_for(self, step: str, *, seconds: float = 30.0) -> CallerStep:
+        """Wait for a step and return it. Raises LabError."""
+        return wait_until(
+            lambda: next((row for row in self.steps() if row.step == step), None),
+            seconds=seconds,
+            what=f"the call to be {step}",
+        )
+
+    def hang_up(self) -> None:
+        """The caller hangs up, or gives up before the answer."""
+        channel = self.steps()[-1].detail
+        with self.lab.world_ami() as ami:
+            ami.action("Hangup", Channel=channel, Cause="16")
+
+    def send(self, digits: str) -> None:
+        """Press keys, such as `##102`."""
+        self.lab.press(self.wait_for("answered").detail, digits)
+
+    def recording(self) -> Path:
+        """What the caller heard; whole once the call has ended."""
+        return self.lab.recording(f"caller-{self.id}")
+
+
+class Lab:
+    """One lab in one folder. `up` is idempotent; an object may be made anew for a lab that runs."""
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.dir = places.check_dir(directory or places.default_dir())
+        self._state: State | None = None
+
+    @property
+    def state(self) -> State:
+        """Raises LabError where the lab was never brought up, or was taken down."""
+        if self._state is None:
+            try:
+                raw = json.loads((self.dir / "lab.json").read_text(encoding="utf-8"))
+            except FileNotFoundError:
+                raise LabError(f"no lab is up in {self.dir}; bring one up with `ringbridge lab up`") from None
+            self._state = State.from_dict(raw)
+        return self._state
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The contents of `lab.json`."""
+        return self.state.as_dict(self.dir)
+
+    def running(self) -> dict[str, bool]:
+        """Which of `company` and `world` runs; empty where no lab was brought up."""
+        if not (self.dir / "lab.json").exists():
+            return {}
+        return {role: processes.alive(who) for role, who in self.state.processes.items()}
+
+    def up(self, *, asterisk: Path | None = None, progress: Progress = lambda text: None) -> bool:
+        """Bring both processes up and wait until calls can be made; False where they already were.
+
+        Raises LabError; then nothing is left running.
+        """
+        running = self.running()
+        if running and all(running.values()):
+            return False
+        if running:
+            self.down()
+        installation = find(asterisk, progress=progress)
+        places.clear(self.dir)
+        self.dir.mkdir(parents=True, exist_ok=True)
+        keys = places.Secrets.generate()
+        progress(f"Starting two Asterisk {installation.version}, company and world.")
+        with places.free_ports() as ports:
+            run = {}
+            for role in ("company", "world"):
+                run[role] = str(places.run_dir(self.dir, role))
+                places.write_role(self.dir, role, Path(run[role]), installation, ports, keys)
+            self._state = State(ports, keys, installation, run, {})
+            try:
+                for role in ("world", "company"):
+                    self._start(role)
+                self._wait_booted("world")
+                self._wait_booted("company")
+                self._wait_reachable()
+            except BaseException:
+                self.down()
+                raise
+        progress("The lab is up.")
+        return True
+
+    def down(self) -> None:
+        """End both processes and whatever they hold. The recordings and the witness's file stay."""
+        if self._state is None and not (self.dir / "lab.json").exists():
+            return
+        state = self.state
+        # The company first: its calls end before the world that saw them.
+        for role in ("company", "world"):
+            if role in state.processes:
+                processes.end(state.processes[role], grace=3.0)
+        for run in state.run.values():
+            socket = Path(run) / "asterisk.ctl"
+            socket.unlink(missing_ok=True)
+            (Path(run) / "asterisk.pid").unlink(missing_ok=True)
+            if not Path(run).is_relative_to(self.dir):
+                Path(run).rmdir()
+        (self.dir / "lab.json").unlink(missing_ok=True)
+        self._state = None
+
+    def kill_company(self) -> None:
+        """kill -9: no goodbye, no CDR."""
+        processes.end(self.state.processes["company"], grace=0)
+
+    def stop_company(self) -> None:
+        """An orderly end that hangs up every call."""
+        processes.end(self.state.processes["company"], grace=5.0)
+
+    def start_company(self) -> None:
+        """Start the company's PBX again on the same ports and wait until calls can be made."""
+        if processes.alive(self.state.processes["company"]):
+            return
+        self._start("company")
+        self._wait_booted("company")
+        self._wait_reachable()
+
+    def restart_company(self, *, kill: bool = False) -> None:
+        """Stop or kill the company's PBX and start it again. The world is never stopped."""
+        self.kill_company() if kill else self.stop_company()
+        self.start_company()
+
+    def company_ami(self) -> Ami:
+        """A connection of the lab's own user, who may do anything."""
+        return Ami(self.state.ports.company_ami, "lab", self.state.secrets.lab)
+
+    def world_ami(self) -> Ami:
+        return Ami(self.state.ports.world_ami, "lab", self.state.secrets.lab)
+
+    def phone(
+        self,
+        extension: str,
+        behaviour: Behaviour = Behaviour.ANSWER,
+        *,
+        answer_after: float = 1.0,
+        hangup_after: float | None = None,
+    ) -> None:
+        """Say what a phone does from now on; `hangup_after` counts seconds of talk."""
+        _check_extension(extension)
+        with self.world_ami() as ami:
+            ami.set(f"phone/{extension}", "mode", behaviour.value)
+            ami.set(f"phone/{extension}", "ring", f"{answer_after:g}")
+            ami.set(f"phone/{extension}", "talk", "" if hangup_after is None else f"{hangup_after:g}")
+
+    def reset_phones(self) -> None:
+        """Every phone answers after a second, as when the lab came up."""
+        with self.world_ami() as ami:
+            for extension in EXTENSIONS:
+                for key in ("mode", "ring", "talk"):
+                    ami.set(f"phone/{extension}", key, "")
+
+    def hang_up_phone(self, extension: str) -> int:
+        """The agent puts the phone down; returns how many of its calls that ended."""
+        _check_extension(extension)
+        with self.world_ami() as ami:
+            channels = self._phone_channels(ami, extension)
+            for channel in channels:
+                ami.action("Hangup", Channel=channel, Cause="16")
+        return len(channels)
+
+    def press_phone(self, extension: str, digits: str) -> None:
+        """Press keys on a phone that is in a call. Raises LabError where it is in none."""
+        _check_extension(extension)
+        with self.world_ami() as ami:
+            channels = self._phone_channels(ami, extension)
+        if not channels:
+            raise LabError(f"phone {extension} is in no call")
+        self.press(channels[0], digits)
+
+    def press(self, channel: str, digits: str) -> None:
+        """Send DTMF from a channel of the world to the company."""
+        if not re.fullmatch(r"[0-9A-D*#]{1,40}", digits):
+            raise LabError("keys are 0-9, A-D, * and #")
+        with self.world_ami() as ami:
+            for digit in digits:
+                ami.action("PlayDTMF", Channel=channel, Digit=digit, Duration="120")
+                time.sleep(0.2)
+
+    def call(
+        self,
+        to: str,
+        *,
+        caller: str = "+16465550111",
+        name: str = "",
+        withheld: bool = False,
+        hangup_after: float | None = None,
+        ring: float = 120.0,
+        phone: str | None = None,
+    ) -> Caller:
+        """Place a call from the world: from an outside number by the trunk, or from an agent's phone.
+
+        `name` and `caller` go out as they are, however hostile; a NUL or a line end cannot. `ring` is how long the
+        caller waits for an answer, `hangup_after` how long the talk lasts.
+        """
+        if not re.fullmatch(r"[+0-9A-Za-z*#]{1,40}", to):
+            raise LabError("a call goes to digits, letters, +, * and # only")
+        line = "trunk"
+        if phone is not None:
+            _check_extension(phone)
+            line, caller = f"phone-{phone}", phone
+        call = uuid.uuid4().hex
+        variables = {
+            "LAB_CALL": call,
+            "LAB_TO": to,
+            "LAB_LINE": line,
+            "LAB_FROM": base64.b64encode(caller.encode()).decode(),
+            "LAB_NAME": base64.b64encode(name.encode()).decode(),
+            "LAB_HIDE": "1" if withheld else "0",
+            "LAB_RING": f"{ring:g}",
+        }
+        with self.world_ami() as ami:
+            if hangup_after is not None:
+                ami.set(f"call/{call}", "talk", f"{hangup_after:g}")
+            ami.action(
+                "Originate",
+                Channel="Local/s@caller/n",
+                Context="idle",
+                Exten="s",
+                Priority="1",
+                Timeout="3600000",
+                Async="true",
+                Variable=[f"{key}={value}" for key, value in variables.items()],
+            )
+        return Caller(self, call)
+
+    def witness(self, *, attempt: str | None = None) -> list[Invite]:
+        """Every INVITE that reached the world, or those of one attempt, in the order of arrival."""
+        rows = read_invites(self.dir / "witness.log")
+        return [row for row in rows if attempt is None or row.attempt == attempt]
+
+    def recording(self, of: str) -> Path:
+        """What was heard by `caller-<call>`, or by the phone or number of a witness row's `leg`. Raises LabError."""
+        found = sorted((self.dir / "heard").glob(f"*{of}*.wav"))
+        if not found:
+            raise LabError(f"nothing was recorded for {of}")
+        return found[-1]
+
+    def recordings(self) -> list[Path]:
+        """Every recording of what someone heard, oldest first."""
+        return sorted((self.dir / "heard").glob("*.wav"), key=lambda path: path.stat().st_mtime)
+
+    def channels(self) -> int:
+        """How many channels the company's PBX has now."""
+        with self.company_ami() as ami:
+            found = re.search(r"(\d+) active channel", ami.command("core show channels count"))
+        return int(found[1]) if found else 0
+
+    def wait_idle(self, *, seconds: float = 20.0) -> None:
+        """Wait until the company has no call left. Raises LabError."""
+        wait_until(lambda: self.channels() == 0, seconds=seconds, what="the company's calls to end")
+
+    def _phone_channels(self, ami: Ami, extension: str) -> list[str]:
+        listing = ami.command("core show channels concise")
+        rows = [line.split("!") for line in listing.splitlines() if line.startswith("PJSIP/")]
+        wanted = f"PJSIP/phone-{extension}-"
+        # An incoming call's channel is the company's; its dialled extension tells whose phone it is.
+        with_variable = [
+            row[0] for row in rows if row[0].startswith(wanted) or self._who(ami, row[0]) == f"phone-{extension}"
+        ]
+        return with_variable
+
+    @staticmethod
+    def _who(ami: Ami, channel: str) -> str:
+        try:
+            return ami.action("Getvar", Channel=channel, Variable="LAB_PHONE").get("Value", "")
+        except LabError:
+            return ""
+
+    def _start(self, role: str) -> None:
+        state = self.state
+        own = self.dir / role
+        identity = processes.spawn(
+            [*state.installation.argv, "-f", "-C", str(own / "etc" / "asterisk.conf")],
+            cwd=own,
+            output=own / "log" / "output.log",
+            environ={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(own), "TZ": "UTC", "LANG": "C.UTF-8"},
+        )
+        state.processes[role] = identity
+        self._save()
+
+    def _save(self) -> None:
+        path = self.dir / "lab.json"
+        part = path.with_suffix(".part")
+        part.touch(mode=0o600)
+        part.write_text(json.dumps(self.info, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+
+    def _wait_booted(self, role: str) -> None:
+        def booted() -> bool:
+            if not processes.alive(self.state.processes[role]):
+                raise LabError(f"the {role}'s Asterisk ended while starting; {self.dir / role / 'log'} says why")
+            try:
+                with self.company_ami() if role == "company" else self.world_ami() as ami:
+                    ami.action("CoreStatus")
+                    return "fully booted" in ami.command("core waitfullybooted").lower()
+            except LabError:
+                return False
+
+        wait_until(booted, seconds=BOOT_SECONDS, what=f"the {role}'s Asterisk to start")
+
+    def _wait_reachable(self) -> None:
+        wanted = {*EXTENSIONS, "trunk"}
+        # Of itself Asterisk asks each contact at a random instant of its first period.
+        with self.company_ami() as ami:
+            for endpoint in sorted(wanted):
+                ami.action("PJSIPQualify", Endpoint=endpoint)
+
+        def reachable() -> bool:
+            try:
+                with self.company_ami() as ami:
+                    listing = ami.command("pjsip show contacts")
+            except LabError:
+                return False
+            return wanted <= set(re.findall(r"Contact:\s+([^/\s]+)/\S+\s.*\bAvail\b", listing))
+
+        wait_until(reachable, seconds=BOOT_SECONDS, what="the phones and the trunk to be reachable")
+
+
+def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T:
+    """Ask until the answer is something true, and return it. Raises LabError once the time is over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise LabError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(0.05)
+
+
+def _check_extension(extension: str) -> None:
+    if extension not in EXTENSIONS:
+        raise LabError(f"the lab has the phones {', '.join(EXTENSIONS)}, not {extension}")

@@ -1,0 +1,74 @@
+"""Which tone is in a recording: Goertzel's filter over a WAV file, so that a test can tell who heard whom."""
+
+from __future__ import annotations
+
+import array
+import math
+import sys
+import wave
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+CANDIDATES = (*range(330, 500, 40), 800, *range(1000, 2000, 10))
+"""Every tone that the lab's phones (330-490 Hz), callers (800 Hz) and numbers (1000-1990 Hz) play."""
+
+_WINDOW_SECONDS = 0.2
+"""Long enough to tell 10 Hz apart, short enough to find a tone in a call of a second."""
+
+
+def dominant(path: Path, candidates: Iterable[int] = CANDIDATES) -> int | None:
+    """The tone (Hz) that holds most of the recording's energy; None where it is silent or no tone.
+
+    Windows are judged one by one and the commonest winner counts, so ringing before the answer or a
+    click does not decide.
+    """
+    winners: dict[int, int] = {}
+    hertz = tuple(candidates)
+    rate, samples = _read(path)
+    for window in _windows(rate, samples):
+        best = max(hertz, key=lambda tone: _share(window, tone, rate))
+        if _share(window, best, rate) > 0.5:
+            winners[best] = winners.get(best, 0) + 1
+    return max(winners, key=lambda tone: winners[tone]) if winners else None
+
+
+def has_tone(path: Path, hertz: int, *, at_least_seconds: float = 0.2) -> bool:
+    """Whether that tone sounds, nearly alone, for at least so long in total."""
+    rate, samples = _read(path)
+    heard = sum(1 for window in _windows(rate, samples) if _share(window, hertz, rate) > 0.5)
+    return heard * _WINDOW_SECONDS >= at_least_seconds
+
+
+def _windows(rate: int, samples: Sequence[int]) -> Iterable[Sequence[int]]:
+    size = int(rate * _WINDOW_SECONDS)
+    for start in range(0, len(samples) - size + 1, size):
+        window = samples[start : start + size]
+        # Quieter than about -46 dBFS is silence.
+        if max(window) > 160:
+            yield window
+
+
+def _share(window: Sequence[int], hertz: int, rate: int) -> float:
+    """How much of the window's energy (0 to 1) lies at this frequency."""
+    turn = 2 * math.pi * hertz / rate
+    factor = 2 * math.cos(turn)
+    before = last = 0.0
+    energy = 0
+    for sample in window:
+        before, last = last, sample + factor * last - before
+        energy += sample * sample
+    power = last * last + before * before - factor * last * before
+    return 2 * power / (len(window) * energy) if energy else 0.0
+
+
+def _read(path: Path) -> tuple[int, array.array[int]]:
+    """Rate and 16-bit samples of a mono WAV file; a file still being written is read as far as it goes."""
+    with wave.open(str(path), "rb") as file:
+        if file.getsampwidth() != 2 or file.getnchannels() != 1:
+            raise ValueError(f"{path} is not 16-bit mono")
+        rate = file.getframerate()
+        raw = file.readframes(file.getnframes())
+    samples = array.array("h", raw[: len(raw) // 2 * 2])
+    if sys.byteorder == "big":
+        samples.byteswap()
+    return rate, samples
