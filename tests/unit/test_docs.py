@@ -87,7 +87,7 @@ def test_exit_codes_are_documented() -> None:
 
 
 def test_every_endpoint_is_in_the_openapi_document(tmp_path: Path) -> None:
-    from bridge.api import create_app
+    from bridge.api.app import create_app
 
     app = create_app(Settings(data_dir=tmp_path))
     document = app.test_client().get("/api/v1/openapi.json").get_json()
