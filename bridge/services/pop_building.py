@@ -86,9 +86,7 @@ class PopBook:
         self._facts = facts
         self.pops: dict[str, dict[str, Any]] = {}
 
-    def apply(
-        self, story: CallStory, type: str, at: datetime, data: Mapping[str, Any]
-    ) -> list[Shown]:
+    def apply(self, story: CallStory, type: str, at: datetime, data: Mapping[str, Any]) -> list[Shown]:
         """Move the story on by one event; what should be shown, in order."""
         stamp = at.isoformat()
         match type:
@@ -114,9 +112,7 @@ class PopBook:
                 return self._end_one(story, type, stamp, agent, {"cause": "transferred"})
             case CallEventType.MERGED:
                 story.ended = True
-                return self._end_all(
-                    story, type, stamp, {"cause": "merged", "into": data.get("into")}
-                )
+                return self._end_all(story, type, stamp, {"cause": "merged", "into": data.get("into")})
             case CallEventType.ENDED:
                 story.ended = True
                 self._complete(story, data)
@@ -160,9 +156,7 @@ class PopBook:
         ours = _party(data, "from" if outbound else "to")
         story.withheld = story.withheld or bool(customer.get("withheld"))
         if not story.withheld:
-            story.number = (
-                story.number or customer.get("number") or customer.get("extension") or None
-            )
+            story.number = story.number or customer.get("number") or customer.get("extension") or None
         story.name = story.name or customer.get("name") or None
         if not outbound and not story.did:
             story.did = ours.get("number") or None
@@ -246,9 +240,7 @@ class PopBook:
                 shown += self._change(story, type, stamp, agent, new)
         return shown
 
-    def _end_all(
-        self, story: CallStory, type: str, stamp: str, ended: Mapping[str, Any]
-    ) -> list[Shown]:
+    def _end_all(self, story: CallStory, type: str, stamp: str, ended: Mapping[str, Any]) -> list[Shown]:
         shown: list[Shown] = []
         for agent in list(story.agents):
             shown += self._end_one(story, type, stamp, agent, ended)

@@ -21,16 +21,19 @@ import phonenumbers
 import structlog
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
-from bridge.domain.errors import Invalid
+from bridge.domain.errors import Invalid, Unavailable
 from bridge.domain.numbers import parse_number
 from bridge.services import script_text
 from bridge.services.pop_building import CallStory
 from bridge.store import models
+from bridge.store.database import Sessions
 
 log = structlog.get_logger(__name__)
 
+DOWN = (SQLAlchemyError, Unavailable)
+"""What a database that does not answer raises."""
 BUDGET_SECONDS = 0.030
 EARLIER_CALLS = 5
 
@@ -65,7 +68,7 @@ class PopFacts:
 
     def __init__(
         self,
-        sessions: sessionmaker[Session],
+        sessions: Sessions,
         on_late: Callable[[str], None],
         *,
         budget_seconds: float = BUDGET_SECONDS,
@@ -82,8 +85,8 @@ class PopFacts:
         self.catalogue = Catalogue()
 
     def load(self) -> None:
-        """Read the catalogue again. Raises SQLAlchemyError."""
-        with self._sessions() as session:
+        """Read the catalogue again. Raises one of DOWN."""
+        with self._sessions.read() as session:
             self.catalogue = Catalogue(
                 clients={row.id: row for row in session.scalars(select(models.Client))},
                 scripts={row.id: row for row in session.scalars(select(models.Script))},
@@ -154,7 +157,7 @@ class PopFacts:
             if future.done():  # it came between the timeout and the note above
                 self._done(call)
             return Found()
-        except SQLAlchemyError:
+        except DOWN:
             return Found()
 
     def _done(self, call: str) -> None:
@@ -201,17 +204,17 @@ class PopFacts:
 
     def _signed_in_now(self, agent: str) -> bool:
         try:
-            with self._sessions() as session:
+            with self._sessions.read() as session:
                 return agent in _signed_in(session, agent)
-        except SQLAlchemyError as error:
+        except DOWN as error:
             log.warning("sign-in not checked", error=type(error).__name__)
             return True
 
     def _look_up(self, story: CallStory) -> Found:
         try:
-            with self._sessions() as session:
+            with self._sessions.read() as session:
                 return self._read(session, story)
-        except SQLAlchemyError as error:
+        except DOWN as error:
             log.warning("customer not looked up", call=story.call, error=type(error).__name__)
             return Found()
 
@@ -241,9 +244,7 @@ class PopFacts:
 def _signed_in(session: Session, agent: str | None = None) -> set[str]:
     """Agents with a state other than offline, or with a page that may be open."""
     states = select(models.AgentState.agent_id).where(models.AgentState.state != "offline")
-    sessions = select(models.Session.agent_id).where(
-        models.Session.expires_at > datetime.now(UTC)
-    )
+    sessions = select(models.Session.agent_id).where(models.Session.expires_at > datetime.now(UTC))
     if agent is not None:
         states = states.where(models.AgentState.agent_id == agent)
         sessions = sessions.where(models.Session.agent_id == agent)
@@ -291,9 +292,7 @@ def _customer(session: Session, client: str, number: str, name: str) -> dict[str
     }
 
 
-def _earlier(
-    session: Session, client: str, number: str, this_call: str
-) -> list[dict[str, Any]]:
+def _earlier(session: Session, client: str, number: str, this_call: str) -> list[dict[str, Any]]:
     rows = session.execute(
         select(models.Call, models.Agent.name)
         .outerjoin(models.Agent, models.Agent.id == models.Call.agent_id)

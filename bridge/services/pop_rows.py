@@ -11,11 +11,11 @@ from typing import Any
 import structlog
 from sqlalchemy import Table
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
 
 from bridge.services.pop_building import Shown
+from bridge.services.pop_facts import DOWN
 from bridge.store import models
+from bridge.store.database import Sessions
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ LONGEST_QUEUE = 10_000
 class PopRows:
     """A queue of rows and the thread that writes them; the oldest go first where it is full."""
 
-    def __init__(self, sessions: sessionmaker[Session]) -> None:
+    def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
         self._waiting: deque[dict[str, Any]] = deque(maxlen=LONGEST_QUEUE)
         self._wake = threading.Event()
@@ -59,7 +59,7 @@ class PopRows:
             self._wake.set()
 
     def flush(self) -> None:
-        """Write what waits now. Raises SQLAlchemyError; what was not written waits on."""
+        """Write what waits now. Raises one of DOWN; what was not written waits on."""
         rows = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if not rows:
             return
@@ -70,7 +70,7 @@ class PopRows:
                 table = models.Pop.__table__
                 assert isinstance(table, Table)
                 session.execute(insert(table).on_conflict_do_nothing(), rows)
-        except SQLAlchemyError:
+        except DOWN:
             self._waiting.extendleft(reversed(rows))
             raise
 
@@ -80,7 +80,7 @@ class PopRows:
             self._wake.clear()
             try:
                 self.flush()
-            except SQLAlchemyError as error:
+            except DOWN as error:
                 log.warning("pop rows wait for the database", error=type(error).__name__)
                 if self._stop.wait(1.0):
                     return

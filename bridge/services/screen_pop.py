@@ -18,17 +18,15 @@ from typing import Any, cast
 
 import redis
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session, sessionmaker
 
 from bridge.domain.calls import CallEventType
 from bridge.live import keys, screens
 from bridge.live.connection import connect
 from bridge.services.pop_building import CallStory, PopBook, PopState, Shown, pop_id
-from bridge.services.pop_facts import PopFacts
+from bridge.services.pop_facts import DOWN, PopFacts
 from bridge.services.pop_rows import PopRows
 from bridge.settings import Settings
-from bridge.store.database import open_database
+from bridge.store.database import Sessions, open_database
 
 log = structlog.get_logger(__name__)
 
@@ -49,9 +47,7 @@ Entry = tuple[str, Mapping[str, str]]
 class PopBuilder:
     """One pop builder on one Redis connection; `step` handles one batch."""
 
-    def __init__(
-        self, live: redis.Redis, sessions: sessionmaker[Session], rows: PopRows, name: str
-    ) -> None:
+    def __init__(self, live: redis.Redis, sessions: Sessions, rows: PopRows, name: str) -> None:
         self._live = live
         self._rows = rows
         self._name = name
@@ -110,11 +106,8 @@ class PopBuilder:
             self._book.pops.clear()
         cursor = "0-0"
         while True:
-            answer = cast(
-                list[Any],
-                self._live.xautoclaim(
-                    keys.CALLS, GROUP, self._name, min_idle_time=0, start_id=cursor, count=BATCH
-                ),
+            answer = self._live.xautoclaim(
+                keys.CALLS, GROUP, self._name, min_idle_time=0, start_id=cursor, count=BATCH
             )
             cursor, entries = answer[0], answer[1]
             if entries:
@@ -128,9 +121,7 @@ class PopBuilder:
         try:
             answer = cast(
                 list[tuple[str, list[Entry]]],
-                self._live.xreadgroup(
-                    GROUP, self._name, {keys.CALLS: ">"}, count=BATCH, block=block_ms
-                ),
+                self._live.xreadgroup(GROUP, self._name, {keys.CALLS: ">"}, count=BATCH, block=block_ms),
             )
         except redis.ResponseError as error:
             if "NOGROUP" not in str(error):
@@ -176,21 +167,17 @@ class PopBuilder:
             text = cast("str | None", self._live.get(keys.story(call)))
             story = CallStory(**json.loads(text)) if text else CallStory(call=call)
             for agent in story.agents:
-                stored = cast(
-                    "str | None", self._live.hget(keys.pops(agent), pop_id(call, agent))
-                )
+                stored = cast("str | None", self._live.hget(keys.pops(agent), pop_id(call, agent)))
                 if stored:
                     self._book.pops[pop_id(call, agent)] = json.loads(stored)
             self._stories[call] = story
         return story
 
-    def _commit(
-        self, shown: Iterable[Shown], stories: Iterable[CallStory], acks: list[str]
-    ) -> bool:
+    def _commit(self, shown: Iterable[Shown], stories: Iterable[CallStory], acks: list[str]) -> bool:
         """Write a batch as a whole, unless another process leads by now."""
         with self._live.pipeline(transaction=True) as pipe:
             try:
-                pipe.watch(keys.POPS_LEASE)
+                pipe.watch(keys.POPS_LEASE)  # type: ignore[no-untyped-call]
                 if pipe.get(keys.POPS_LEASE) != self._name:
                     self._leading = False
                     return False
@@ -232,7 +219,7 @@ class PopBuilder:
 
 
 def _write(pipe: redis.client.Pipeline, one: Shown) -> None:
-    screens.publish(pipe, f"agent:{one.agent}", one.event, dict(one.data), one.pop)
+    screens.publish(pipe, screens.agent_topic(one.agent), one.event, dict(one.data), one.pop)
     key = keys.pops(one.agent)
     if one.stored is None:
         pipe.hdel(key, one.pop)
@@ -285,7 +272,7 @@ def run(settings: Settings, stop: threading.Event | None = None) -> None:
 def _load(builder: PopBuilder) -> None:
     try:
         builder.facts.load()
-    except SQLAlchemyError as error:
+    except DOWN as error:
         log.warning("clients and scripts not loaded; pops go on with what is known", error=str(error))
 
 
@@ -294,7 +281,7 @@ def _keep_fresh(settings: Settings, builder: PopBuilder, stop: threading.Event) 
     live = connect(settings)
     while not stop.is_set():
         try:
-            with live.pubsub(ignore_subscribe_messages=True) as heard:
+            with live.pubsub(ignore_subscribe_messages=True) as heard:  # type: ignore[no-untyped-call]
                 heard.subscribe(keys.CHANGED)
                 while not stop.is_set():
                     _load(builder)

@@ -37,7 +37,7 @@ function showState(next) {
   say(byId("idle-state"), stateWord());
   byId("idle-state").dataset.state = state.state;
   say(byId("idle-next"), NEXT[state.state] ?? "");
-  say(byId("who-device"), device(state.device ?? session?.device) || "No phone chosen");
+  say(byId("who-device"), device(state.device ?? session?.agent.device) || "Choose a phone");
   for (const view of views.values()) labelSave(view);
   tick();
 }
@@ -229,7 +229,7 @@ async function hangup(view) {
   if (view.ended) return;
   view.hangup.disabled = true;
   try {
-    await request("POST", `/calls/${encodeURIComponent(view.pop.call)}/hangup`, {});
+    await request("POST", `/calls/${encodeURIComponent(view.pop.call)}/hangup`);
     view.word("Hanging up…", "");
   } catch (fault) {
     failed(fault, "hangup", `The call was not hung up. ${fault.message} You can always hang up at the phone itself.`);
@@ -249,6 +249,9 @@ function commandDone(result) {
 
 const labelSave = (view) => view.busy(false, state.state === "wrapup" && view.ended ? "Save and be ready" : "Save");
 
+/** A note is kept as one line, as every text is that may end up in a list or an export. */
+const oneLine = (text) => text.trim().replace(/\s*\n\s*/g, " / ").replace(/\s+/g, " ");
+
 async function save(view) {
   const draft = view.draft;
   if (!draft.outcome) {
@@ -259,7 +262,7 @@ async function save(view) {
   view.busy(true);
   try {
     await request("POST", `/calls/${encodeURIComponent(view.pop.call)}/disposition`, {
-      disposition: draft.outcome, note: draft.note.trim(), ready: view.ended && state.state === "wrapup",
+      disposition: draft.outcome, note: oneLine(draft.note), ready: view.ended && state.state === "wrapup",
     });
     solved("save");
     view.dropDraft();
@@ -293,7 +296,7 @@ async function loadRecent() {
   midnight.setHours(0, 0, 0, 0);
   let page;
   try {
-    page = await request("GET", `/calls?${new URLSearchParams({ since: midnight.toISOString(), agent: session.agent.id, limit: "100" })}`);
+    page = await request("GET", `/calls?${new URLSearchParams({ since: midnight.toISOString(), agent_id: session.agent.id, limit: "100" })}`);
   } catch (fault) {
     if (fault.status === 401) signedOut();
     return; // the list is a comfort, the calls themselves do not need it
@@ -306,10 +309,11 @@ async function loadRecent() {
 }
 
 function recentCall(call) {
+  const name = (call.direction === "outbound" ? call.to_party : call.from_party)?.name;
   const what = [call.disposition ? outcome(call.disposition) : call.cause ? cause(call.cause) : "Now", call.talk_ms ? duration(call.talk_ms) : ""];
   return el("li", {},
     el("time", { datetime: call.started_at }, timeOfDay(call.started_at)),
-    el("span", { class: "cut" }, call.customer_name || phone(call.customer_number) || "Unknown number"),
+    el("span", { class: "cut" }, phone(call.customer_number) || "Unknown number", name ? el("span", { class: "muted" }, ` ${name}`) : ""),
     el("span", { class: "what" }, what.filter(Boolean).join(" · ")),
     call.note ? el("span", { class: "note cut" }, call.note) : "");
 }

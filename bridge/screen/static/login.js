@@ -50,36 +50,55 @@ credentials.addEventListener("submit", (event) => {
       byId(username ? "password" : "username").focus();
       return;
     }
-    const answer = await request("POST", "/session", { username, password });
-    setCsrf(answer.csrf);
-    signedIn = answer;
-    if (answer.devices.length > 1) choosePhone(answer.devices);
-    else await finish(answer.devices[0] ?? null);
+    await arrived(await request("POST", "/session", { username, password }));
   });
 });
 
 devices.addEventListener("submit", (event) => {
   event.preventDefault();
-  attempt(devices, byId("device-refused"), () => finish(devices.querySelector(":checked")?.value));
+  attempt(devices, byId("device-refused"), async () => {
+    const name = devices.querySelector(":checked")?.value;
+    if (name) await finish(name);
+    else say(byId("device-refused"), "Choose a phone first.");
+  });
 });
 
-function choosePhone(names) {
+/** Signed in: people without a phone go on at once, with one phone they sit at it, with more they choose. */
+async function arrived(session) {
+  setCsrf(session.csrf);
+  signedIn = session;
+  if (session.devices.length > 1) choosePhone((await request("GET", "/me/devices")).items);
+  else await finish(session.devices[0] ?? null);
+}
+
+function choosePhone(phones) {
   let last = "";
-  try { last = localStorage.getItem("rb:device") ?? ""; } catch { /* the first one, then */ }
-  byId("device-list").replaceChildren(...names.map((name, index) =>
+  try { last = localStorage.getItem("rb:device") ?? ""; } catch { /* the first free one, then */ }
+  const free = phones.filter((phone) => !phone.taken);
+  const preset = free.find((phone) => phone.device === last) ?? free[0];
+  byId("device-list").replaceChildren(...phones.map((phone) =>
     el("label", { class: "choice-row" },
-      el("input", { type: "radio", name: "device", value: name, checked: names.includes(last) ? name === last : index === 0 }),
-      el("span", {}, device(name)))));
+      el("input", { type: "radio", name: "device", value: phone.device, checked: phone === preset, disabled: phone.taken }),
+      el("span", {}, device(phone.device)),
+      phone.taken ? el("span", { class: "muted" }, "a colleague sits there") : "")));
   credentials.hidden = true;
   byId("why").hidden = true;
   devices.hidden = false;
-  devices.querySelector(":checked").focus();
+  (devices.querySelector(":checked") ?? byId("devices-title")).focus();
+  if (!preset) say(byId("device-refused"), "All your phones are taken. Ask your supervisor for another one.");
 }
 
 async function finish(name) {
   if (name) {
+    await request("PUT", "/me/state", { state: "paused", reason: "Just signed in", device: name });
     try { localStorage.setItem("rb:device", name); } catch { /* not remembered, then */ }
-    await request("PUT", "/me/state", { state: "paused", device: name });
   }
   location.assign(next(signedIn));
+}
+
+/** Who is signed in already and wants another phone. */
+if (query.get("phone")) {
+  request("GET", "/session").then(arrived).catch((fault) => {
+    if (fault.status !== 401) say(byId("refused"), fault.message);
+  });
 }

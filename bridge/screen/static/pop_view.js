@@ -65,6 +65,7 @@ export class PopView {
     say(slots.route, route.filter(Boolean).join(" · "));
     say(slots.direction, pop.callback ? "Callback, they asked to be called" : DIRECTIONS[pop.direction] ?? "Call");
     slots.for.hidden = !pop.client;
+    say(slots["for-word"], pop.direction === "outbound" ? "You call for" : "Answer as");
     say(slots["client-name"], pop.client?.name ?? "");
     this.#paintState();
     this.#paintCallback();

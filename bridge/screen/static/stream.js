@@ -8,7 +8,7 @@ const SILENCE_MS = 45000;
 
 export class Stream {
   #path; #events; #onLink; #onSignedOut;
-  #source = null; #lastId = ""; #heard = 0; #tries = 0; #timer = 0;
+  #source = null; #lastId = ""; #heard = 0; #pings = false; #tries = 0; #timer = 0;
 
   /** `events` maps an event's name to a function of (data, id); `onLink` hears "live", "connecting" or "down". */
   constructor(path, { events, onLink, onSignedOut }) {
@@ -34,7 +34,10 @@ export class Stream {
       this.#onLink("live");
     });
     source.addEventListener("error", () => this.#broken(source));
-    source.addEventListener("ping", () => { this.#heard = performance.now(); });
+    source.addEventListener("ping", () => {
+      this.#heard = performance.now();
+      this.#pings = true;
+    });
     for (const [name, hear] of Object.entries(this.#events)) {
       source.addEventListener(name, (event) => {
         this.#heard = performance.now();
@@ -71,7 +74,7 @@ export class Stream {
 
   /** A connection can die without a word; the server pings every few seconds, so silence means it did. */
   #watch() {
-    if (this.#source?.readyState === EventSource.OPEN && performance.now() - this.#heard > SILENCE_MS) {
+    if (this.#pings && this.#source?.readyState === EventSource.OPEN && performance.now() - this.#heard > SILENCE_MS) {
       this.#onLink("down");
       this.open();
     }

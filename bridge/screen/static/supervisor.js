@@ -15,6 +15,8 @@ let timer = 0;
 let loading = false;
 let again = false;
 let dialling = null;
+/** Names of agents and clients by id. */
+let names = new Map();
 
 const cell = (content, attributes = {}) => el("td", attributes, content ?? "");
 const tag = (text, tone) => el("span", { class: "tag", "data-tone": tone }, text);
@@ -28,9 +30,13 @@ async function load() {
   }
   loading = true;
   try {
-    const midnight = new Date();
-    midnight.setHours(0, 0, 0, 0);
-    paint(await request("GET", `/board?${new URLSearchParams({ since: midnight.toISOString() })}`));
+    const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+    const [board, clients] = await Promise.all([
+      request("GET", `/board?${new URLSearchParams({ timezone: timeZone || "UTC" })}`),
+      request("GET", "/clients?limit=200"),
+    ]);
+    names = new Map([...board.agents, ...clients.items].map((row) => [row.id, row.name]));
+    paint(board);
     solved("board");
   } catch (fault) {
     if (fault.status === 401) goToSignIn("expired");
@@ -92,8 +98,13 @@ function callbackRow(row) {
     cell(el("span", {}, tag(words(row.status), STATUS_TONES[row.status]), row.reason ? ` ${words(row.reason).toLowerCase()}` : "")),
     cell(who, { class: "long", title: row.name ? `${row.name}, ${phone(row.number)}` : who }),
     cell(row.due_at ? when(row.due_at) : ""),
-    cell(row.client_name, { class: "long" }),
+    cell(names.get(row.client_id), { class: "long" }),
     cell(String(row.tries ?? 0), { class: "num" }));
+}
+
+function customerOf(row) {
+  const name = (row.direction === "outbound" ? row.to_party : row.from_party)?.name;
+  return [name, phone(row.customer_number)].filter(Boolean).join(", ");
 }
 
 function callRow(row) {
@@ -102,9 +113,9 @@ function callRow(row) {
     cell(timeOfDay(row.started_at)),
     cell(live ? tag(words(row.state), CALL_TONES[row.state] ?? "warn") : tag(cause(row.cause), row.cause === "completed" ? "good" : row.cause === "abandoned" || row.cause === "failed" ? "bad" : "")),
     cell(words(row.direction ?? "")),
-    cell(row.customer_name || phone(row.customer_number) || "Number unknown", { class: "long" }),
-    cell(row.agent_name, { class: "long" }),
-    cell(row.client_name, { class: "long" }),
+    cell(customerOf(row) || "Number unknown", { class: "long" }),
+    cell(names.get(row.agent_id), { class: "long" }),
+    cell(names.get(row.client_id), { class: "long" }),
     cell(row.queue),
     cell(row.wait_ms === null || row.wait_ms === undefined ? "" : duration(row.wait_ms), { class: "num" }),
     cell(row.talk_ms ? duration(row.talk_ms) : "", { class: "num" }),
@@ -183,8 +194,8 @@ async function start() {
     return;
   }
   solved("board");
-  new Stream("/api/v1/me/events", {
-    events: { board: soon, state: () => {} }, onLink: showLink, onSignedOut: () => goToSignIn("expired"),
+  new Stream("/api/v1/board/events", {
+    events: { board: soon }, onLink: showLink, onSignedOut: () => goToSignIn("expired"),
   }).open();
   setInterval(load, EVERY_MS);
   load();
