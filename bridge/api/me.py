@@ -92,7 +92,11 @@ def events(access: Access) -> Grant:
     """Your event stream: `state`, `pop`, `call`, `command`; begins with your state and the pops that stand."""
     with parts().database.read() as db:
         body = news.state_body(presence.current(db, access.agent, now()))
-    hello = [GrantEvent(event="state", id="", data=body), *_pops(access.agent)]
+        pops = _pops(access.agent)
+        done = history.written_down(db, access, [str(pop.data.get("call")) for pop in pops])
+    # A call that is over and written down needs no screen any more.
+    pops = [pop for pop in pops if pop.data.get("state") != "ended" or pop.data.get("call") not in done]
+    hello = [GrantEvent(event="state", id="", data=body), *pops]
     return Grant(topics=[screens.agent_topic(access.agent)], hello=hello, check=access.session)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -74,6 +74,13 @@ def dispose(
         news.note_agent(db, state)
     db.flush()
     return call
+
+
+def written_down(db: Session, access: Access, calls: Sequence[str]) -> set[str]:
+    """Those of the calls of which this agent has said how they went."""
+    if not calls:
+        return set()
+    return set(db.scalars(select(Call.id).where(Call.id.in_(calls), Call.disposed_by == access.agent)))
 
 
 def set_answers(
