@@ -76,13 +76,16 @@ class LinkSink(Protocol):
     """Who hears a link. Called from the link's thread, in order; must not block."""
 
     def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
-        """Call events in order, and beside them each touched call's state to store (JSON), None once it is over.
+        """Call events in order, and beside them the state to store of each call they speak of (JSON), None once over.
 
-        `batch` may be empty while `live` is not: a call has changed without saying so yet.
+        `pbx.*` events do not come this way: whoever hears `link_up`, `link_down` and `resynced` writes them.
         """
 
     def link_up(self, detail: str) -> None:
-        """Both connections are signed in; the resync follows."""
+        """The events are being read; `events` of the resync follow, then `resynced`.
+
+        `detail` says so where the user that sends commands is not signed in.
+        """
 
     def link_down(self, reason: str) -> None:
         """The link was lost or could not be made; it is being tried again."""

@@ -37,7 +37,10 @@ class Book:
     # --- what happened since the last look ---
 
     def take(self) -> tuple[list[CallEvent], dict[str, str | None]]:
-        """The events since the last take, and the state of each call they or the legs touched."""
+        """The events since the last take, and the state of each call they speak of.
+
+        What changed without an event is not kept: a resync finds it again.
+        """
         events, self._events = self._events, []
         touched, self._touched = self._touched, {}
         return events, {call: self._dump(call) for call in touched}
@@ -83,10 +86,8 @@ class Book:
             return
         if old is not None and channel.uid in old.legs:
             old.legs.remove(channel.uid)
-            self._touched[old.id] = None
         channel.call = call.id
         call.legs.append(channel.uid)
-        self._touched[call.id] = None
         if self.links.setdefault(channel.uid, call.id) == call.id and channel.uid not in call.links:
             call.links.append(channel.uid)
 
@@ -281,7 +282,8 @@ class Book:
             if self.links.get(link) == call.id:
                 del self.links[link]
         self.calls.pop(call.id, None)
-        self._touched[call.id] = None
+        if call.started:
+            self._touched[call.id] = None
 
     def drop_channel(self, channel: Channel) -> None:
         """Forget a channel wherever it is known."""
@@ -296,7 +298,6 @@ class Book:
         call = self.calls.get(channel.call)
         if call is not None and channel.uid in call.legs:
             call.legs.remove(channel.uid)
-            self._touched[call.id] = None
 
     # --- who hears whom ---
 
@@ -308,7 +309,6 @@ class Book:
             bridge = self.bridges[bridge_id] = Bridge(bridge_id, kind)
         bridge.members.append(channel.uid)
         channel.bridge = bridge_id
-        self._touched[channel.call] = None
         return bridge
 
     def leave(self, channel: Channel) -> None:
@@ -321,8 +321,6 @@ class Book:
             bridge.members.remove(channel.uid)
         if not bridge.members:
             del self.bridges[bridge.id]
-        if channel.call in self.calls:
-            self._touched[channel.call] = None
 
     def reach(self, channel: Channel, conferences: bool = True) -> list[Channel]:
         """Every channel that this one can hear, itself first: over bridges and along wires."""
@@ -421,5 +419,16 @@ def moment(at: float) -> datetime:
 
 
 def shown(party: Party | None) -> dict[str, Any] | None:
-    """A party in the published shape."""
-    return party.as_dict() if party is not None else None
+    """A party in the published shape, as `Party.as_dict` gives it, but made without copying deeply."""
+    if party is None:
+        return None
+    shape: dict[str, Any] = {
+        "device": party.device,
+        "extension": party.extension,
+        "number": None if party.withheld else party.number,
+        "name": party.name,
+        "agent": party.agent,
+    }
+    if party.withheld:
+        shape["withheld"] = True
+    return shape

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from bridge.domain.errors import RingbridgeError
 
@@ -51,20 +52,13 @@ class Message(dict[str, str]):
     Lines without a colon are in `repeated` under the empty name.
     """
 
-    __slots__ = ("repeated",)
-
-    def __init__(self, headers: Iterable[Iterable[str]] = ()) -> None:
-        super().__init__(headers)  # type: ignore[arg-type]
-        self.repeated: dict[str, list[str]] = _NONE
+    repeated: Mapping[str, list[str]] = MappingProxyType({})
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, in order."""
         if name in self.repeated:
             return self.repeated[name]
         return [self[name]] if name in self else []
-
-
-_NONE: dict[str, list[str]] = {}
 
 
 class Decoder:

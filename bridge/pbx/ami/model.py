@@ -194,15 +194,19 @@ def load(text: str) -> tuple[Call, list[Channel], list[Bridge]]:
 
 
 def _plain(item: Any) -> dict[str, Any]:
-    shape: dict[str, Any] = {}
-    for spec in fields(item):
-        value = getattr(item, spec.name)
+    """The fields that say something; what is absent is false, empty or unknown."""
+    shape = {}
+    for name in _NAMES[type(item)]:
+        value = getattr(item, name)
         if value is None or value is False or value == "":
             continue
-        shape[spec.name] = _plain(value) if isinstance(value, Party) else value
+        shape[name] = _plain(value) if type(value) is Party else value
     return shape
 
 
 def _known(kind: type, raw: dict[str, Any]) -> dict[str, Any]:
     names = {spec.name for spec in fields(kind)}
     return {name: value for name, value in raw.items() if name in names}
+
+
+_NAMES = {kind: tuple(spec.name for spec in fields(kind)) for kind in (Call, Channel, Bridge, Party)}
