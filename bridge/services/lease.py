@@ -18,7 +18,7 @@ from bridge.store.queries.leases import Lease
 
 log = structlog.get_logger(__name__)
 
-KEEP_SECONDS = 4.0
+KEEP_SECONDS = 3.5
 RENEW_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
 """Ours ends this much before the row's, so that clocks may differ in pace and a send may take a moment."""

@@ -24,7 +24,7 @@ from bridge.store.database import Sessions, open_database
 
 log = structlog.get_logger(__name__)
 
-_STANDBY_SECONDS = 0.5
+_STANDBY_SECONDS = 0.3
 
 
 def run(settings: Settings, pbx_name: str, opener: OpenLink | None = None) -> None:

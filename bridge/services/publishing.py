@@ -277,7 +277,12 @@ class Publisher:
     def _ask_acknowledged(self) -> None:
         if self._window and time.monotonic() - self._asked > _ACKNOWLEDGED_SECONDS:
             self._asked = time.monotonic()
-            self._acknowledged = self._stream.acknowledged()
+            found = self._stream.acknowledged()
+            # It only grows: a group that is gone, or new, is one that was flushed, and what it had read it has read.
+            if found is not None and (
+                self._acknowledged is None or id_key(found) > id_key(self._acknowledged)
+            ):
+                self._acknowledged = found
 
     def _say_down(self, error: Exception) -> None:
         if self._down_since is None:

@@ -1,0 +1,21 @@
+"""A listener in a process of its own, on a scripted PBX: `python listen.py SETTINGS PORT`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from doubles.scripted_pbx import ScriptedLink
+
+from bridge import log, settings
+from bridge.services import listener
+
+
+def main() -> None:
+    loaded = settings.load(Path(sys.argv[1]), {})
+    log.configure(loaded)
+    listener.run(loaded, "lab", lambda _pbx, sink: ScriptedLink(int(sys.argv[2]), sink))
+
+
+if __name__ == "__main__":
+    main()

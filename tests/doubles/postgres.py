@@ -1,0 +1,113 @@
+"""A real PostgreSQL cluster in a folder of its own, for the time of a test run."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from bridge.settings import Database, Pbx, RedisSection, Settings
+from bridge.store.database import upgrade
+
+_numbers = count(1)
+
+
+def _programs() -> Path | None:
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path).parent
+    # Debian keeps the server's programs off the PATH.
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    return found[-1].parent if found else None
+
+
+def _user() -> str | None:
+    """PostgreSQL refuses to run as root; None where we are somebody else anyway."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The folder of the server's socket."""
+    programs, user = _programs(), _user()
+    if programs is None:
+        pytest.skip("no PostgreSQL server programs on this machine (Debian: apt install postgresql)")
+    if os.geteuid() == 0 and user is None:
+        pytest.skip("PostgreSQL does not run as root, and there is no other user to run it as")
+    folder = Path(tempfile.mkdtemp(prefix="rb-pg-", dir="/tmp"))
+    if user is not None:
+        shutil.chown(folder, user)
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            [str(programs / command[0]), *command[1:]],
+            user=user,
+            cwd="/tmp",
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    data = folder / "data"
+    run("initdb", "-D", str(data), "-U", "ringbridge", "--auth=trust", "--no-sync", "-E", "UTF8")
+    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+    try:
+        run("pg_ctl", "-D", str(data), "-w", "-o", options, "-l", str(folder / "log"), "start")
+        yield str(folder)
+    finally:
+        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def url(folder: str, database: str) -> str:
+    """An SQLAlchemy URL of a database in that cluster."""
+    return f"postgresql://ringbridge@/{database}?host={folder}"
+
+
+def new_database(folder: str) -> str:
+    """Make an empty database; returns its URL."""
+    name = f"test{next(_numbers)}"
+    with psycopg.connect(f"host={folder} user=ringbridge dbname=postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload, unused-ignore]
+    return url(folder, name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, shared_redis: object, migrated_database: Path
+) -> Settings:
+    """As the common fixture of that name, once on each database."""
+    from conftest import RedisServer, make_settings
+
+    from bridge.live.connection import connect
+
+    assert isinstance(shared_redis, RedisServer)
+    if request.param == "sqlite":
+        made = make_settings(tmp_path / "data", migrated_database, shared_redis.url)
+    else:
+        made = Settings(
+            data_dir=tmp_path / "data",
+            redis=RedisSection(url=shared_redis.url),
+            database=Database(url=new_database(request.getfixturevalue("postgres"))),
+            pbx=(Pbx(name="lab", secret="test-secret", command_secret="test-command-secret"),),
+        )
+        upgrade(made)
+    client = connect(made)
+    client.flushall()
+    client.close()
+    return made
