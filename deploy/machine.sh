@@ -81,3 +81,21 @@ make_venv() {  # what to install, [python], [folder]
     "$folder/bin/python" -m pip install -q -e "$what" || die "pip could not install $what"
     printf '%s' "$stamp" >"$folder/.stamp"
 }
+
+# The lab takes the machine's own Asterisk, else one that debootstrap fetches once into a cached folder.
+lab_root() { printf '%s' "${RINGBRIDGE_LAB_ROOT:-${XDG_CACHE_HOME:-$HOME/.cache}/ringbridge/lab-root}"; }
+
+need_asterisk() {
+    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v asterisk >/dev/null || [ -x "$(lab_root)/usr/sbin/asterisk" ] ||
+        need_program debootstrap debootstrap
+}
+
+fetch_asterisk() {  # needs the virtual environment; debootstrap needs root
+    PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v asterisk >/dev/null && return 0
+    [ -x "$(lab_root)/usr/sbin/asterisk" ] && return 0
+    [ -n "${RINGBRIDGE_LAB_ASTERISK:-}" ] && return 0
+    printf 'An Asterisk for the lab (once; it takes a few minutes)\n'
+    mkdir -p "$(dirname "$(lab_root)")"
+    as_root env "RINGBRIDGE_LAB_ROOT=$(lab_root)" "PATH=$PATH:/usr/sbin:/sbin" "$PWD/.venv/bin/python" -P -c \
+        'from ringbridge_lab.installation import find; find(progress=lambda line: print("   " + line, flush=True))'
+}

@@ -53,6 +53,9 @@ class Rest:
     def patch(self, path: str, body: Any) -> Any:
         return self._call("PATCH", path, body, None, {})
 
+    def delete(self, path: str) -> None:
+        self._call("DELETE", path, None, None, {})
+
     def events(self, path: str, stop: threading.Event, seconds: float = 60.0) -> Iterator[tuple[str, dict[str, Any]]]:
         """(event, data) of a stream as they come, until `stop` is set or the stream ends. Raises Unavailable."""
         connection = self._connect(seconds)

@@ -1,0 +1,320 @@
+"""The demo: the lab, Ringbridge, sample data, and callbacks that ring. `deploy/demo` starts it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bridge.commands.rest import Rest
+from bridge.domain.errors import RingbridgeError, Unavailable
+from bridge.services.supervisor import Child, Supervisor
+from ringbridge_lab import sample
+from ringbridge_lab.errors import LabError
+from ringbridge_lab.lab import Lab
+
+FIRST_PORT = 8080
+START_SECONDS = 120.0
+CALLBACK_SECONDS = 60.0
+PERSON_ANSWERS_AFTER = 8.0
+"""Seconds that the demo's phone rings, so that a person sees the pop before it is answered."""
+BEFORE_FIRST_RING = 3.0
+_ENDED = frozenset({"done", "failed", "cancelled", "expired"})
+
+
+@dataclass
+class Demo:
+    """What was made, as far as it was made."""
+
+    folder: Path
+    lab: Lab
+    supervisor: Supervisor
+    began: float
+    last_lines: list[str]
+    url: str = ""
+    ended: str | None = None
+    """Why Ringbridge ended by itself."""
+
+    def step(self, text: str) -> None:
+        click.echo(f"[{time.monotonic() - self.began:5.1f} s] {text}")
+
+    def wait(self, look: Callable[[], bool], seconds: float | None = None, what: str = "") -> None:
+        """Supervise until it holds. Raises Unavailable, and Stopped where somebody pressed Ctrl-C."""
+
+        def over() -> bool:
+            if self.ended is not None:
+                last = "\n".join(self.last_lines[-15:])
+                raise Unavailable(f"Ringbridge {self.ended}; its last lines:\n{last}")
+            return look()
+
+        if not self.supervisor.run(over, seconds):
+            if self.supervisor.asked_to_stop:
+                raise Stopped
+            raise Unavailable(f"{what} did not happen within {seconds:g} s; see {self.folder / 'ringbridge.log'}")
+
+
+class Stopped(Exception):
+    """Somebody asked for the end."""
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Place one callback, wait until it is done, end.")
+@click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".demo"), show_default=True)
+@click.option("--port", type=click.IntRange(1, 65535), help="Where the web listens (default: 8080 or the next free).")
+def demo(once: bool, folder: Path, port: int | None) -> int:
+    """Bring up the lab and Ringbridge with sample data, and place a callback. Ctrl-C ends everything."""
+    folder = folder.resolve()
+    began = time.monotonic()
+    lab = Lab(folder / "lab")
+    # A demo that was killed may have left its lab running.
+    lab.down()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(folder / "data", ignore_errors=True)
+    log = (folder / "ringbridge.log").open("w", encoding="utf-8")
+    state = Demo(folder, lab, Supervisor(lambda name, line: None), began, [])
+
+    def say(name: str, line: str) -> None:
+        print(line, file=log, flush=True)
+        state.last_lines[:] = [*state.last_lines[-40:], line]
+        # The supervisor would start it again; a demo rather says what is wrong.
+        if name == "up" and "starting it again" in line:
+            state.ended = line.partition(";")[0].removeprefix("ringbridge ")
+
+    state.supervisor = Supervisor(say)
+    state.supervisor.catch_signals()
+    try:
+        _bring_up(state, port)
+        told = _sample(state)
+        _first_callback(state, told)
+        if once:
+            state.step("The callback connected both phones and is done.")
+        else:
+            _keep_ringing(state, told)
+    except Stopped:
+        click.echo()
+    finally:
+        click.echo("Stopping ...")
+        state.supervisor.stop()
+        lab.down()
+        log.close()
+    click.echo("Everything is stopped.")
+    return 0
+
+
+def _bring_up(state: Demo, port: int | None) -> None:
+    state.step("The lab: two Asterisks on loopback, a company and the world around it")
+    state.lab.up(progress=lambda text: state.step(f"  {text}"))
+    company = state.lab.info["company"]
+    port = port or _free_port()
+    state.url = f"http://127.0.0.1:{port}"
+    settings = state.folder / "ringbridge.toml"
+    handle = os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(
+            f'data_dir = "data"\n[http]\nbind = "127.0.0.1:{port}"\n[[pbx]]\nname = "company"\n'
+            f'port = {company["ami_port"]}\nsecret = "{company["reader"]["secret"]}"\n'
+            f'command_secret = "{company["command"]["secret"]}"\ncontext = "{company["context"]}"\n'
+            f'dial = "PJSIP/{{number}}@trunk"\ntrunks = ["{company["trunk"]}"]\n'
+        )
+    os.environ["RINGBRIDGE_CONFIG"] = str(settings)
+    state.step(f"Ringbridge, on {state.url}")
+    command = (sys.executable, "-P", "-m", "bridge.cli", "up")
+    state.supervisor.start(Child("ringbridge", command, 10, 75, {"PYTHONUNBUFFERED": "1"}))
+    rest = Rest(state.url, seconds=3)
+    state.wait(lambda: _answers(rest, "/healthz"), START_SECONDS, "the start of Ringbridge")
+    state.wait(lambda: _answers(rest, "/readyz"), START_SECONDS, "the link to the PBX")
+
+
+def _sample(state: Demo) -> sample.Told:
+    state.step("Sample data, through the REST API")
+    password = secrets.token_urlsafe(12)
+    user = ("--role", "administrator", "--name", "Administrator", "--password-file", "-")
+    subprocess.run(
+        [sys.executable, "-P", "-m", "bridge.cli", "user", "add", "admin", *user],
+        input=password + "\n",
+        text=True,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    return sample.create(Rest(state.url).signed_in("admin", password), password)
+
+
+def _first_callback(state: Demo, told: sample.Told) -> None:
+    """As if somebody else were the agent: signs in over the API, and gets out of the way afterwards."""
+    state.step("A callback, all by itself: agent 101 is signed in over the API, and a visitor asks to be called")
+    state.lab.phone("101", answer_after=1.0)
+    agent = Rest(state.url).signed_in("agent101", told.passwords["agent101"], "PJSIP/101")
+    agent.put("/api/v1/me/state", {"state": "ready", "device": "PJSIP/101"})
+    status = _ask(state, told, sample.BRIEF_NUMBER, "Grace Hopper", "Please call about the spring sale.")
+    seen: list[str] = []
+
+    def done() -> bool:
+        body = status()
+        if body["status"] not in seen:
+            seen.append(body["status"])
+            state.step(f"  {body['status'].replace('_', ' ')}")
+        return body["status"] in _ENDED
+
+    state.wait(done, CALLBACK_SECONDS, "the end of the callback")
+    body = status()
+    invites = [row for row in state.lab.witness() if row.number == sample.BRIEF_NUMBER]
+    if body["status"] != "done" or len(invites) != 1:
+        raise Unavailable(
+            f"the callback ended as {body['status']} ({body['reason'] or 'no reason'}), and the world saw "
+            f"{len(invites)} calls to that number; see {state.folder / 'ringbridge.log'}"
+        )
+    agent.put("/api/v1/me/state", {"state": "offline"})
+    agent.delete("/api/v1/session")
+    state.lab.phone("101", answer_after=PERSON_ANSWERS_AFTER)
+
+
+def _keep_ringing(state: Demo, told: sample.Told) -> None:
+    _tell(state, told)
+    ready_since: float | None = None
+    rung = False
+    next_look = 0.0
+    numbers = iter(sample.talking_numbers())
+    keyboard = sys.stdin.isatty()
+
+    def turn() -> bool:
+        nonlocal ready_since, rung, next_look, keyboard
+        now = time.monotonic()
+        if now >= next_look:
+            next_look = now + 1.0
+            ready = _somebody_is_ready(told)
+            ready_since = (ready_since or now) if ready else None
+        if ready_since is not None and not rung and now - ready_since >= BEFORE_FIRST_RING:
+            rung = True
+            _ring(state, told, next(numbers))
+        if keyboard and select.select([sys.stdin], [], [], 0)[0]:
+            line = sys.stdin.readline()
+            keyboard = bool(line)
+            if line.strip().lower() == "i":
+                _call_in(state)
+            elif line:
+                _ring(state, told, next(numbers))
+        return False
+
+    state.wait(turn)
+
+
+def _ring(state: Demo, told: sample.Told, number: str) -> None:
+    person = sample.PEOPLE.get(number, ("A visitor", ""))
+    try:
+        _ask(state, told, number, person[0], "I am looking at the product page.")
+        state.step(f"{person[0]} asked for a callback; the pop comes before the phone is answered.")
+    except RingbridgeError as error:
+        state.step(f"The callback was refused: {error.message}")
+
+
+def _call_in(state: Demo) -> None:
+    try:
+        state.lab.call(sample.DIDS[0], caller=sample.CALLER, name="Ada Lovelace", hangup_after=60)
+        state.step("Ada Lovelace calls the company's number.")
+    except LabError as error:
+        state.step(f"The lab could not call: {error}")
+
+
+def _ask(state: Demo, told: sample.Told, number: str, name: str, note: str) -> Callable[[], dict[str, Any]]:
+    """Ask for a callback as the form does; returns what tells its status."""
+    visitor = Rest(state.url)
+    made = visitor.post(
+        "/api/v1/callbacks",
+        {
+            "site": told.site,
+            "number": number,
+            "name": name,
+            "note": note,
+            "page_url": "https://www.example.com/products/blue-door",
+            "consent": sample.CONSENT,
+        },
+        {"Idempotency-Key": secrets.token_hex(16)},
+    )
+
+    def status() -> dict[str, Any]:
+        body: dict[str, Any] = visitor.get(f"/api/v1/callbacks/{made['id']}", made["token"])
+        return body
+
+    return status
+
+
+def _somebody_is_ready(told: sample.Told) -> bool:
+    try:
+        board = told.admin.get("/api/v1/board")
+    except RingbridgeError:
+        return False
+    return any(agent["state"] == "ready" and agent["live_calls"] == 0 for agent in board["agents"])
+
+
+def _answers(rest: Rest, path: str) -> bool:
+    try:
+        rest.get(path)
+    except RingbridgeError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    for port in range(FIRST_PORT, FIRST_PORT + 200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise Unavailable(f"no port from {FIRST_PORT} on is free; name one with --port")
+
+
+def _tell(state: Demo, told: sample.Told) -> None:
+    rows = [
+        ("agent", "agent101", "phone PJSIP/101"),
+        ("supervisor", "supervisor", ""),
+        ("administrator", "admin", ""),
+    ]
+    click.echo()
+    click.secho(f"  Open {state.url}", bold=True)
+    click.echo()
+    for role, name, note in rows:
+        click.echo(f"    {role:<14} {name:<12} {told.passwords[name]}   {note}")
+    click.echo()
+    click.echo("  Sign in as agent101, choose the phone and go to ready: a callback rings three seconds later.")
+    click.echo(f"  A visitor's form: {state.url}/call-me/{told.site}")
+    click.echo("  Enter: another callback.   i and Enter: somebody calls in.   Ctrl-C: end everything.")
+    click.echo(f"  Its lines are in {state.folder / 'ringbridge.log'}.")
+    click.echo()
+
+
+def main() -> None:
+    """Run with the sentences and exit codes of `ringbridge`."""
+    from bridge.cli import sentence
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        sys.exit(demo.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except LabError as error:
+        click.echo(f"demo: {error}", err=True)
+        sys.exit(1)
+    except (RingbridgeError, OSError) as error:
+        told = sentence(error)
+        click.echo(f"demo: {told[0] if told else error}", err=True)
+        sys.exit(told[1] if told else 1)
+
+
+if __name__ == "__main__":
+    main()
