@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from redis import Redis
+
 from bridge.domain.attempts import AttemptState
 from bridge.services import attempts, callbacks
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 from bridge.store.models import Agent, AgentState, Attempt, Callback, Client, NumberLock, Site
-from redis import Redis
 
 NOW = datetime(2026, 5, 4, 15, 0, tzinfo=UTC)
 NUMBER = "+16465550101"

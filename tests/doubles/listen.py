@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from doubles.scripted_pbx import ScriptedLink
-
 from bridge import log, settings
 from bridge.services import listener
+from doubles.scripted_pbx import ScriptedLink
 
 
 def main() -> None:
