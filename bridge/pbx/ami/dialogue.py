@@ -93,7 +93,9 @@ class Dialogue:
         key = hashlib.md5(f"{challenge}{secret}".encode(), usedforsecurity=False).hexdigest()
         reply = self.ask("Login", AuthType="MD5", Username=username, Key=key)
         if reply.get("Response") != "Success":
-            raise LoginRefused(f"the PBX at {self._where} refused user {username!r}: wrong name, secret or address")
+            raise LoginRefused(
+                f"the PBX at {self._where} refused user {username!r}: wrong name, secret or address"
+            )
 
     def _connect(self, pbx: Pbx) -> socket.socket:
         try:

@@ -95,7 +95,9 @@ def _reader(pbx: Pbx, reader: Dialogue, observe: bool, watch_seconds: float) -> 
     if not observe:
         for name in CONTEXTS:
             yield _context(reader, name, "#tryinclude ringbridge.conf at the top of extensions.conf")
-    yield _context(reader, pbx.context, "context of this PBX in the settings: the one where agents' phones dial")
+    yield _context(
+        reader, pbx.context, "context of this PBX in the settings: the one where agents' phones dial"
+    )
     yield from _trunk(pbx, reader)
     yield from _queues(reader)
     yield from _events(pbx, reader.watch(watch_seconds), watch_seconds)
@@ -116,7 +118,9 @@ def _version(reader: Dialogue) -> Iterator[Finding]:
     version = tuple(int(part or 0) for part in numbers.groups())
     yield known_holes(version, certified="cert" in text)
     if version[0] < 16:
-        yield Finding("version tested", Verdict.WARN, f"Asterisk {text} is older than what is tested (16 to 22)")
+        yield Finding(
+            "version tested", Verdict.WARN, f"Asterisk {text} is older than what is tested (16 to 22)"
+        )
 
 
 def known_holes(version: tuple[int, ...], *, certified: bool = False) -> Finding:
@@ -131,7 +135,9 @@ def known_holes(version: tuple[int, ...], *, certified: bool = False) -> Finding
             "upgrade to 18.24.2, 20.9.2, 21.4.2, certified 18.9-cert11 or 20.7-cert2, or any 22; until then keep the "
             "AMI on loopback",
         )
-    return Finding("version", Verdict.OK, f"Asterisk {name}, with no hole known to this version of Ringbridge")
+    return Finding(
+        "version", Verdict.OK, f"Asterisk {name}, with no hole known to this version of Ringbridge"
+    )
 
 
 def _context(reader: Dialogue, name: str, change: str) -> Finding:
@@ -152,7 +158,9 @@ def _trunk(pbx: Pbx, reader: Dialogue) -> Iterator[Finding]:
     device = f"{technology}/{rest.rpartition('@')[2].partition('/')[0]}"
     about = f"trunk {device}"
     if "{number}" in device:
-        yield Finding(about, Verdict.WARN, f"a {technology} destination cannot be looked up; dial a test number once")
+        yield Finding(
+            about, Verdict.WARN, f"a {technology} destination cannot be looked up; dial a test number once"
+        )
         return
     # A question only: the function reads, and the user needs no more than `reporting` for it.
     response = reader.ask("Getvar", Variable=f"DEVICE_STATE({device})")
@@ -168,7 +176,10 @@ def _trunk(pbx: Pbx, reader: Dialogue) -> Iterator[Finding]:
         )
     elif state == "UNAVAILABLE":
         yield Finding(
-            about, Verdict.WARN, "the device is there, and not reachable now", "asterisk -rx 'pjsip show endpoints'"
+            about,
+            Verdict.WARN,
+            "the device is there, and not reachable now",
+            "asterisk -rx 'pjsip show endpoints'",
         )
     else:
         yield Finding(about, Verdict.OK, "the device is there")
@@ -238,10 +249,15 @@ def _commander(pbx: Pbx) -> Iterator[Finding]:
         return
     change = f"manager.conf, [{pbx.command_username}]: {_COMMAND_LINES}"
     if missing := [name for name in ("Originate", "Hangup", "DBGet") if name not in commands]:
-        yield Finding("command user's classes", Verdict.FAIL, f"this user may not: {', '.join(missing)}", change)
+        yield Finding(
+            "command user's classes", Verdict.FAIL, f"this user may not: {', '.join(missing)}", change
+        )
     elif held := [name for name in _TOO_MUCH if name in commands]:
         yield Finding(
-            "command user's classes", Verdict.WARN, f"this user may do more than dial: {', '.join(held)}", change
+            "command user's classes",
+            Verdict.WARN,
+            f"this user may do more than dial: {', '.join(held)}",
+            change,
         )
     else:
         yield Finding("command user's classes", Verdict.OK, "it may dial and hang up, and no more")

@@ -132,7 +132,11 @@ class AmiLink:
             lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             try:
                 session = await self._open(
-                    self._pbx.username, self._secret, on_events=self._hear, on_lost=_resolve(lost), events=True
+                    self._pbx.username,
+                    self._secret,
+                    on_events=self._hear,
+                    on_lost=_resolve(lost),
+                    events=True,
                 )
                 self._events = session
                 try:
@@ -232,7 +236,9 @@ class AmiLink:
             tell()
         except Exception as error:  # noqa: BLE001 - a fault of the listener's must not end the link
             self.sink_faults += 1
-            log.error("what the PBX %s said could not be handed on (%s)", self._pbx.name, type(error).__name__)
+            log.error(
+                "what the PBX %s said could not be handed on (%s)", self._pbx.name, type(error).__name__
+            )
 
     def _down(self, reason: str, at: float | None) -> None:
         if at is not None and self._lost_at is None:
@@ -343,9 +349,13 @@ class AmiLink:
             return Outcome(False, Reason.REFUSED, error.message)
         session = self._commands
         if session is None or not session.up:
-            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self._command_fault}")
+            return Outcome(
+                False, Reason.LINK_DOWN, f"the command user is not signed in: {self._command_fault}"
+            )
         if not self._synced:
-            return Outcome(False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was dialled")
+            return Outcome(
+                False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was dialled"
+            )
         self.tracker.expect(replace(order.expected, attempt=order.attempt))
         try:
             reply = await session.ask("Originate", fields, deadline=deadline)
@@ -384,7 +394,9 @@ class AmiLink:
             return Outcome(False, Reason.NOT_FOUND, "that agent has no phone in the call")
         session = self._commands
         if session is None or not session.up:
-            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self._command_fault}")
+            return Outcome(
+                False, Reason.LINK_DOWN, f"the command user is not signed in: {self._command_fault}"
+            )
         if agent is not None:
             self.tracker.leg_wants_end(legs[0], call, None, time.time())
             self._deliver(Batch(*book.take()))

@@ -117,7 +117,9 @@ class Session:
         except TimeoutError:
             raise ConnectFailed(f"{where} does not answer within {timings.connect:g} s") from None
         except ssl.SSLCertVerificationError as error:
-            raise ConnectFailed(f"the certificate of {where} is not trusted: {error.verify_message}") from None
+            raise ConnectFailed(
+                f"the certificate of {where} is not trusted: {error.verify_message}"
+            ) from None
         except (OSError, ssl.SSLError) as error:
             told = error.strerror or type(error).__name__
             raise ConnectFailed(f"{where} cannot be reached: {told}") from None
@@ -144,7 +146,9 @@ class Session:
         try:
             reply = await asyncio.wait_for(asyncio.shield(future), self._timings.login)
         except TimeoutError:
-            raise ConnectFailed(f"{where} does not answer the login; is it an Asterisk manager port?") from None
+            raise ConnectFailed(
+                f"{where} does not answer the login; is it an Asterisk manager port?"
+            ) from None
         except LinkDown:
             raise ConnectFailed(f"{where}: {lost[0] if lost else 'the connection closed at once'}") from None
         if not reply.success:
