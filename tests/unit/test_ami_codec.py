@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
 from bridge.pbx.ami.codec import (
     MAX_ACTION_HEADERS,
     AmiProtocolError,
@@ -14,8 +18,6 @@ from bridge.pbx.ami.codec import (
     encode_action,
 )
 from bridge.pbx.sim.ami import trace
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 TRACES = sorted((Path(__file__).parent.parent / "traces").glob("asterisk-*/*.jsonl"))
 BANNER = b"Asterisk Call Manager/9.0.0\r\n"
@@ -38,25 +40,29 @@ def outcome(chunks: list[bytes]) -> tuple[list[tuple[dict[str, str], dict[str, l
 
 def cuts(data: bytes, places: list[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
+WORDS = (
+    b"Event: Hangup",
+    b"Channel: PJSIP/101-1",
+    b": ",
+    b":",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\r",
+    b"\n",
+    b"\xc3\x9c",
+    b"\xff",
+    b"\x00",
+    b"Variable: a=b",
+    b"Output: x",
+    b"no colon",
+    b"x" * 200,
+    b"A: \xed\xa0\x80",
+)
 pieces = st.lists(
-    st.sampled_from(
-        [
-            b"Event: Hangup",
-            b"Channel: PJSIP/101-1",
-            b": ",
-            b":",
-            b"\r\n",
-            b"\r\n\r\n",
-            b"\r",
-            b"\n",
-            b"\xc3\x9c",
-        ]
-        + [b"\xff", b"\x00", b"Variable: a=b", b"Output: x", b"no colon", b"x" * 200, b"A: \xed\xa0\x80", b""]
-    )
-    | st.binary(max_size=12),
+    st.sampled_from(WORDS) | st.binary(max_size=12),
     max_size=60,
 ).map(b"".join)
 
