@@ -77,6 +77,9 @@ def move(
         ILLEGAL.labels(str(old), str(new)).inc()
         log.warning("illegal transition", attempt=attempt_id, old=str(old), new=str(new))
         raise
+    if new is AttemptState.DONE and reason is None:
+        # Else the reason of an uncertain time before would stay.
+        reason = "completed"
     values: dict[str, Any] = {"state": str(new)}
     if reason is not None:
         values["reason"] = reason
