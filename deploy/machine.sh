@@ -76,9 +76,11 @@ make_venv() {  # what to install, [python], [folder]
     fi
     say "installing $what into $folder ($("$python" -c 'import platform; print(platform.python_version())'))"
     [ -x "$folder/bin/python" ] && "$folder/bin/python" -c '' 2>/dev/null || "$python" -m venv --clear "$folder"
-    "$folder/bin/python" -m pip install -q --upgrade 'pip>=24' ||
-        die "pip cannot reach a package index"
-    "$folder/bin/python" -m pip install -q -e "$what" || die "pip could not install $what"
+    if ! { "$folder/bin/python" -m pip install --upgrade 'pip>=24' && "$folder/bin/python" -m pip install -e "$what"
+    } >"$folder/pip.log" 2>&1; then
+        tail -n 15 "$folder/pip.log" >&2
+        die "pip could not install $what"
+    fi
     printf '%s' "$stamp" >"$folder/.stamp"
 }
 
