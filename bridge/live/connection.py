@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from bridge.settings import Settings
@@ -46,6 +46,13 @@ def bytes_twin(redis: Redis, *, reply_seconds: float = _ENQUEUE_SECONDS) -> Redi
     }
     options = _options(reply_seconds) | {"socket_connect_timeout": reply_seconds}
     return Redis(connection_pool=_same_pool(redis, {**kept, **options}))
+
+
+def why_down(error: Exception) -> str:
+    """A word for a log line: the server's own where it answered with a refusal (OOM, READONLY, MISCONF ...)."""
+    if isinstance(error, ResponseError):
+        return str(error).partition(" ")[0][:40]
+    return type(error).__name__
 
 
 def _same_pool(redis: Redis, options: dict[str, Any]) -> Any:

@@ -26,7 +26,10 @@ class PbxFacts:
 
 
 class Reason(StrEnum):
-    """Why a command ended as it did. `TIMEOUT` means unknown: it may have been carried out."""
+    """Why a command ended as it did.
+
+    `TIMEOUT` means unknown: it may have been carried out. Every other reason but `SENT` means that it was not.
+    """
 
     SENT = "sent"
     REFUSED = "refused"
@@ -119,4 +122,7 @@ class PbxLink(Protocol):
         """Ask the PBX which legs of the attempt it dialled."""
 
     def live_attempts(self) -> frozenset[str]:
-        """Attempts whose call is alive as far as the tracker knows; meaningful after a resync."""
+        """Attempts whose call is alive as far as the tracker knows; meaningful after a resync.
+
+        Raises Unavailable where the link's thread does not answer: that says nothing of any call.
+        """

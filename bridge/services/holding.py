@@ -83,7 +83,7 @@ class _Sink:
 
     def resynced(self, facts: PbxFacts) -> None:
         self._tell(CallEventType.PBX_RESYNCED, {"appeared": facts.appeared, "vanished": facts.vanished})
-        self._keeper.say(True, f"connected, {facts.version}" if facts.version else "connected")
+        self._keeper.say(True, f"{self._said}, {facts.version}" if facts.version else self._said)
         if self._reconciler is not None:
             self._reconciler.resynced(facts)
 

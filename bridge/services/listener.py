@@ -12,13 +12,14 @@ from redis import Redis
 
 from bridge.domain.errors import Unavailable
 from bridge.live.calls import CallStream
-from bridge.live.connection import DOWN, connect
+from bridge.live.connection import DOWN, connect, why_down
 from bridge.pbx.open import open_link
 from bridge.pbx.port import LinkSink, PbxLink
 from bridge.services import lease
 from bridge.services.holding import Holding, OpenLink
 from bridge.services.lease import LeaseKeeper
 from bridge.services.publishing import Outbox
+from bridge.services.startup import check_supported
 from bridge.settings import Pbx, Settings
 from bridge.store.database import Sessions, open_database
 
@@ -34,6 +35,8 @@ def run(settings: Settings, pbx_name: str, opener: OpenLink | None = None) -> No
     (PBX, Redis, database) is waited for.
     """
     pbx = settings.find_pbx(pbx_name)
+    if opener is None:
+        _check(settings, pbx)
     stop = threading.Event()
 
     def told(_signal: int, _frame: FrameType | None) -> None:
@@ -47,6 +50,14 @@ def run(settings: Settings, pbx_name: str, opener: OpenLink | None = None) -> No
         Listener(settings, pbx, sessions, connect(settings), opener or _opener(settings)).run(stop)
     finally:
         sessions.close()
+
+
+def _check(settings: Settings, pbx: Pbx) -> None:
+    """What no waiting mends is said before the lease is taken. Raises SettingsError."""
+    check_supported(pbx)
+    pbx.read_secret()
+    if settings.dialing.mode == "dial":
+        pbx.read_command_secret()
 
 
 def _opener(settings: Settings) -> Callable[[Pbx, LinkSink], PbxLink]:
@@ -124,7 +135,7 @@ class Listener:
                     return self._begin(grown, stop)
                 except DOWN as error:
                     keeper.say(False, "waiting for Redis")
-                    self._say("redis", "Redis does not answer; waiting for it", error=type(error).__name__)
+                    self._say("redis", "Redis does not answer; waiting for it", error=why_down(error))
                 except Unavailable as error:
                     self._say(error.message, "waiting for the database", why=error.message)
                 stop.wait(0.3)

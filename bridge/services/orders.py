@@ -277,8 +277,8 @@ class Orders:
         return outcome
 
     def _note_failure(self, attempt: str, outcome: Outcome) -> None:
-        """The PBX refused, or nobody knows; events that came meanwhile know better."""
-        if outcome.reason in (Reason.REFUSED, Reason.NOT_FOUND):
+        """Nothing was dialled, or nobody knows; events that came meanwhile know better."""
+        if outcome.reason is not Reason.TIMEOUT:
             self._try_end(attempt, outcome.reason.value, begun=True)
             return
         try:

@@ -17,7 +17,7 @@ import structlog
 
 from bridge.domain.calls import CallEvent, CallEventType
 from bridge.live.calls import Answer, CallStream, EncodedEvent, Published, encode, id_key
-from bridge.live.connection import DOWN
+from bridge.live.connection import DOWN, why_down
 
 log = structlog.get_logger(__name__)
 
@@ -287,9 +287,7 @@ class Publisher:
     def _say_down(self, error: Exception) -> None:
         if self._down_since is None:
             self._down_since = time.monotonic()
-            log.error(
-                "Redis does not answer; call events are kept here until it does", error=type(error).__name__
-            )
+            log.error("Redis does not answer; call events are kept here until it does", error=why_down(error))
 
     def _say_up(self) -> None:
         if self._down_since is not None:

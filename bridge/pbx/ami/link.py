@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from bridge.domain.calls import Directory
-from bridge.domain.errors import RingbridgeError, SettingsError
+from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.model import Channel
 from bridge.pbx.ami.orders import RECEIPTS, originate
@@ -326,10 +326,13 @@ class AmiLink:
         if self._thread is None:
             return self.tracker.live_attempts()
 
-        async def look() -> frozenset[str]:
+        async def look() -> frozenset[str] | None:
             return self.tracker.live_attempts()
 
-        return self._await(look(), 5.0, frozenset())
+        found = self._await(look(), 5.0, None)
+        if found is None:
+            raise Unavailable("the link to the PBX is too busy to say which calls are alive")
+        return found
 
     def dial(self, order: DialOrder) -> Outcome:
         """See PbxLink."""
