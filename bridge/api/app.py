@@ -24,14 +24,13 @@ from bridge.api import (
 )
 from bridge.api.contract import openapi
 from bridge.api.parts import Parts
+from bridge.api.policy import LARGEST_BODY
 from bridge.api.strict import has_control
 from bridge.domain.errors import Invalid
 from bridge.live.connection import connect
 from bridge.settings import Settings
 from bridge.store.database import open_database
 
-LARGEST_BODY = 64 * 1024
-"""Bytes of a request's body. Scripts are the largest; 20,000 characters fit in any alphabet."""
 _SCREEN = Path(bridge.screen.__file__).parent
 _REDIS_SECONDS = 2.0
 

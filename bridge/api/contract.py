@@ -17,7 +17,8 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from bridge import __version__
 from bridge.api import auth
-from bridge.api.problems import MEDIA_TYPE, Fault, Problem, problem
+from bridge.api.policy import PROBLEM_TYPE
+from bridge.api.problems import Fault, Problem, problem
 from bridge.api.strict import read_json
 from bridge.domain.errors import Invalid
 from bridge.services.access import Role
@@ -137,7 +138,7 @@ def openapi() -> dict[str, Any]:
             for code, response in operation["responses"].items():
                 content = response.get("content", {})
                 if int(code) >= 400 and "application/json" in content:
-                    content[MEDIA_TYPE] = content.pop("application/json")
+                    content[PROBLEM_TYPE] = content.pop("application/json")
     return document
 
 

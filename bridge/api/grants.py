@@ -11,14 +11,12 @@ from pydantic import BaseModel, Field
 
 from bridge.api.contract import answer, view
 from bridge.api.parts import now, parts
+from bridge.api.policy import GRANT_HEADER
 from bridge.api.shapes import Grant
 from bridge.api.strict import Line, Query, read_json
 from bridge.domain.errors import NotFound, Unavailable
 from bridge.services import sessions
 from bridge.services.access import Role
-
-HEADER = "X-Ringbridge-Grant"
-"""Set by the edge alone, which strips it from what comes from outside."""
 
 blueprint = Blueprint("grants", __name__, url_prefix="/edge")
 
@@ -45,7 +43,7 @@ def grant_view(
             if roles is not None:
                 kwargs.pop("query")
             grant = func(**kwargs)
-            if request.headers.get(HEADER) != "1":
+            if request.headers.get(GRANT_HEADER) != "1":
                 raise Unavailable("event streams are served by `ringbridge api`, not by REST alone")
             return answer(grant)
 
@@ -57,7 +55,7 @@ def grant_view(
 @blueprint.post("/sessions")
 def standing() -> Response:
     """Which of these sessions still stand: the edge asks for all its streams at once, and closes the others."""
-    if request.headers.get(HEADER) != "1":
+    if request.headers.get(GRANT_HEADER) != "1":
         raise NotFound
     asked = Sessions.model_validate(read_json(request.get_data()))
     with parts().database.read() as db:

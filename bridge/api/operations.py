@@ -13,13 +13,12 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from bridge.api import auth
 from bridge.api.parts import Parts, now, parts
+from bridge.api.policy import LOCAL_HEADER
 from bridge.domain.errors import Unavailable
 from bridge.log import mask_text
 from bridge.services import health
 from bridge.services.access import ADMINISTRATORS
 
-LOCAL_HEADER = "X-Ringbridge-Local"
-"""Set by the edge alone, for a request from this machine that came through no proxy."""
 _FRESH_SECONDS = 1.0
 _LATEST = "ringbridge.latest"
 _REGISTRY = "ringbridge.registry"

@@ -12,11 +12,11 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import HTTPException
 
+from bridge.api.policy import PROBLEM_TYPE
 from bridge.domain.errors import RingbridgeError
 
 log = structlog.get_logger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
 
 _HTTP_CODES = {
     400: "bad_request",
@@ -98,7 +98,7 @@ def problem(
         title=_TITLES.get(status, "Error"), status=status, code=code, detail=detail, field=field, errors=faults
     )
     response = Response(
-        body.model_dump_json(exclude_none=True), status=status, content_type=MEDIA_TYPE
+        body.model_dump_json(exclude_none=True), status=status, content_type=PROBLEM_TYPE
     )
     response.headers.extend(dict(headers or {}))
     return response

@@ -1,0 +1,128 @@
+"""The HTTP server under the edge: gevent's, with deadlines on every read and no traceback that shows a request."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket as native
+from typing import Any
+
+import gevent
+import structlog
+from gevent import socket
+from gevent.pywsgi import WSGIHandler, WSGIServer
+
+from bridge.api.policy import PROBLEM_TYPE, problem_body
+from bridge.domain.errors import Conflict, SettingsError
+
+log = structlog.get_logger(__name__)
+
+IDLE_SECONDS = 75.0
+HEAD_SECONDS = 10.0
+WRITE_SECONDS = 30.0
+"""A peer that takes nothing for so long is gone."""
+BACKLOG = 1024
+MOST_CONNECTIONS = 8192
+_FILES = 16_384
+
+
+class Handler(WSGIHandler):
+    """One connection."""
+
+    def handle(self) -> None:
+        self.socket.settimeout(WRITE_SECONDS)
+        try:
+            super().handle()
+        except OSError:
+            return
+
+    def read_requestline(self) -> Any:
+        with gevent.Timeout(IDLE_SECONDS, False):
+            self.socket.settimeout(IDLE_SECONDS)
+            try:
+                return super().read_requestline()
+            finally:
+                self.socket.settimeout(WRITE_SECONDS)
+        return b""
+
+    def read_request(self, raw_requestline: str) -> bool:
+        with gevent.Timeout(HEAD_SECONDS, False):
+            return bool(super().read_request(raw_requestline))
+        return False
+
+    def get_environ(self) -> dict[str, Any]:
+        environ: dict[str, Any] = super().get_environ()
+        # An absolute target (`GET http://host/path`) is what proxies are sent; only its path counts here.
+        path = self.path
+        if "://" in path.split("?", 1)[0]:
+            path = "/" + path.split("://", 1)[1].partition("/")[2]
+        environ["RAW_PATH"] = path
+        return environ
+
+    def log_request(self) -> None:
+        """REST counts requests; a line for each would hold tokens."""
+
+    def _log_error(self, t: Any, v: Any, tb: Any) -> None:
+        log.error("the edge failed on a request", error=getattr(t, "__name__", str(t)))
+
+    def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
+        return "400", _raw(400, "Bad Request", "bad_request", "this is no HTTP request that we understand")
+
+    def handle_one_request(self) -> Any:
+        result = super().handle_one_request()
+        if isinstance(result, tuple) and str(result[0])[:3] == "414":
+            return "414", _raw(414, "URI Too Long", "uri_too_long", "the address is too long")
+        if isinstance(result, tuple) and str(result[0])[:3] == "400":
+            return self._handle_client_error(ValueError())
+        return result
+
+
+def _raw(status: int, title: str, code: str, detail: str) -> bytes:
+    body = problem_body(status, title, code, detail)
+    head = (
+        f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: {PROBLEM_TYPE}\r\n"
+        f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def listen(bind: str) -> socket.socket:
+    """A listening socket. Raises Conflict where the port is taken, SettingsError where we may not listen."""
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]")
+    try:
+        family, kind, proto, _, address = native.getaddrinfo(host, int(port), type=native.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, proto)
+        sock.setsockopt(native.SOL_SOCKET, native.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except native.gaierror:
+        raise SettingsError(f"[http] bind: {host!r} is no address of this machine") from None
+    except OSError as error:
+        if error.errno == 98 or "in use" in str(error).lower():
+            raise Conflict(
+                f"{bind} is taken by another program; stop it, or set another [http] bind"
+            ) from None
+        raise SettingsError(f"[http] bind {bind}: {os.strerror(error.errno or 0)}") from None
+    return sock
+
+
+def make_server(sock: socket.socket, application: Any) -> WSGIServer:
+    """A server on that socket, not yet started."""
+    return WSGIServer(
+        sock,
+        application,
+        handler_class=Handler,
+        log=None,
+        error_log=None,
+        spawn=MOST_CONNECTIONS,
+        environ={"SERVER_SOFTWARE": "ringbridge"},
+    )
+
+
+def allow_many_files() -> None:
+    """Each stream is a file: use what the system allows, up to what is needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
