@@ -1,0 +1,227 @@
+"""The listener's parts by themselves: outbox, publisher, lease, rate and verdicts."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from conftest import until
+from redis import Redis
+
+from bridge.domain.attempts import AttemptState
+from bridge.domain.calls import CallEvent, CallEventType
+from bridge.live import keys
+from bridge.live.calls import CallReader, CallStream
+from bridge.pbx.port import Receipts
+from bridge.services import lease
+from bridge.services.orders import Rate
+from bridge.services.publishing import Fenced, Outbox, Publisher
+from bridge.services.reconcile import Verdict, judge
+from bridge.store.database import Sessions
+from bridge.store.models import PbxLease
+from bridge.store.queries import leases
+
+AT = datetime(2026, 5, 4, 9, 30, tzinfo=UTC)
+
+
+def event(call: str, seq: int, kind: CallEventType = CallEventType.OFFERED) -> CallEvent:
+    return CallEvent(CallEventType.STARTED if seq == 1 else kind, "lab", AT, call, seq)
+
+
+def seqs(redis: Redis) -> list[tuple[str, int]]:
+    return [(fields["call"], int(fields["seq"])) for _id, fields in redis.xrange(keys.CALLS)]
+
+
+def publisher(redis: Redis, outbox: Outbox) -> Publisher:
+    stream = CallStream(redis, "lab", 1)
+    stream.raise_epoch(begin=True)
+    return Publisher(stream, outbox, lambda: True, stream.live())
+
+
+def test_events_and_states_go_together(redis: Redis) -> None:
+    outbox = Outbox()
+    sends = publisher(redis, outbox)
+    outbox.add([event("c1", 1)], {"c1": "one"})
+    outbox.add([event("c1", 2)], {"c1": "two", "c2": "silent"})
+    assert sends.drain(5)
+    assert seqs(redis) == [("c1", 1), ("c1", 2)]
+    assert redis.hgetall(keys.live("lab")) == {"c1": "two", "c2": "silent"}
+    outbox.add([event("c1", 3, CallEventType.ENDED)], {"c1": None})
+    assert sends.drain(5)
+    assert redis.hgetall(keys.live("lab")) == {"c2": "silent"}
+
+
+def test_a_full_outbox_keeps_starts_and_ends_and_counts_the_rest() -> None:
+    outbox = Outbox(bound=100)
+    outbox.add([event("c1", 1)], {"c1": "1"})
+    for seq in range(2, 101):
+        outbox.add([event("c1", seq)], {"c1": str(seq)})
+    outbox.add([event("c1", 101, CallEventType.ENDED)], {"c1": None})
+    assert len(outbox) == 2 and outbox.dropped == 99
+    chunk = outbox.take(0)
+    assert chunk is not None
+    assert [found.seq for found in chunk.events] == [1, 101]
+    assert chunk.live == {"c1": None}
+
+
+def test_even_starts_and_ends_are_bounded() -> None:
+    outbox = Outbox(bound=1000)
+    for number in range(5000):
+        outbox.add([event(f"c{number}", 1)], {})
+        assert len(outbox) <= 1000
+    assert outbox.dropped + len(outbox) == 5000
+
+
+def test_after_a_flush_only_what_the_recorder_lacks_is_repeated(redis: Redis) -> None:
+    outbox = Outbox()
+    sends = publisher(redis, outbox)
+    recorder = CallReader(redis, "recorder", "one")
+    recorder.read(block_ms=10)
+    outbox.add([event("c1", 1)], {"c1": "1"})
+    sends.drain(5)
+    recorder.ack(entry.id for entry in until(lambda: recorder.read(block_ms=10)))
+    sends._asked = 0.0
+    outbox.add([event("c1", 2)], {"c1": "2"})
+    sends.drain(5)
+    redis.flushall()
+    outbox.add([event("c1", 3)], {"c1": "3"})
+    assert sends.drain(5)
+    assert seqs(redis) == [("c1", 2), ("c1", 3)]
+    assert redis.hgetall(keys.live("lab")) == {"c1": "3"}
+    assert (sends.published, sends.republished, sends.gaps) == (3, 1, 0)
+
+
+def test_a_flush_without_new_events_restores_the_states(redis: Redis) -> None:
+    outbox = Outbox()
+    sends = publisher(redis, outbox)
+    outbox.add([event("c1", 1)], {"c1": "1"})
+    sends.drain(5)
+    redis.flushall()
+    sends._looked = 0.0
+    sends.step(0)
+    sends._looked = 0.0
+    sends.step(0)
+    assert redis.hgetall(keys.live("lab")) == {"c1": "1"}
+    assert redis.get(keys.epoch("lab")) == "1"
+    assert seqs(redis) == []
+
+
+def test_a_lease_that_is_not_ours_in_sql_is_not_restored(redis: Redis) -> None:
+    outbox = Outbox()
+    stream = CallStream(redis, "lab", 1)
+    stream.raise_epoch(begin=True)
+    sends = Publisher(stream, outbox, lambda: False, {})
+    redis.flushall()
+    outbox.add([event("c1", 1)], {})
+    with pytest.raises(Fenced):
+        sends.drain(5)
+    assert redis.keys("rb:*") == []
+
+
+def test_more_lost_than_remembered_is_a_gap(redis: Redis) -> None:
+    outbox = Outbox()
+    sends = publisher(redis, outbox)
+    for seq in (1, 2, 3):
+        outbox.add([event("c1", seq)], {"c1": str(seq)})
+        sends.drain(5)
+    sends._window.popleft()
+    sends._window.popleft()
+    sends._base = {"c1": "2"}
+    redis.hset(keys.published("lab"), "batch", "0")
+    outbox.add([event("c1", 4)], {"c1": "4"})
+    assert sends.drain(5)
+    assert sends.gaps == 1
+    assert seqs(redis)[-2:] == [("c1", 3), ("c1", 4)]
+    assert redis.hgetall(keys.live("lab")) == {"c1": "4"}
+
+
+def test_one_holder_at_a_time_and_each_has_a_higher_epoch(sessions: Sessions) -> None:
+    first = lease.claim(sessions, "lab", "one")
+    assert first is not None and first.lease.epoch == 1 and first.is_valid()
+    assert lease.claim(sessions, "lab", "two") is None
+    first.release("stopped")
+    second = lease.claim(sessions, "lab", "two")
+    assert second is not None and second.lease.epoch == 2
+    assert not first.verify() and second.verify()
+    with sessions.begin() as session:
+        assert not leases.renew(session, first.lease, timedelta(seconds=4), True, "")
+
+
+def test_only_one_of_many_claims_wins(sessions: Sessions) -> None:
+    won: list[lease.LeaseKeeper] = []
+    start = threading.Barrier(8)
+
+    def claim(name: str) -> None:
+        start.wait()
+        keeper = lease.claim(sessions, "lab", name)
+        if keeper is not None:
+            won.append(keeper)
+
+    threads = [threading.Thread(target=claim, args=(f"holder-{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+def test_a_lease_that_was_taken_is_noticed_and_its_status_written(sessions: Sessions) -> None:
+    keeper = lease.claim(sessions, "lab", "one")
+    assert keeper is not None
+    stop = threading.Event()
+    thread = threading.Thread(target=keeper.run, args=(stop,))
+    thread.start()
+    keeper.say(True, "connected")
+
+    def row() -> PbxLease | None:
+        with sessions.read() as session:
+            return session.get(PbxLease, "lab")
+
+    until(lambda: (found := row()) is not None and found.connected and found.detail == "connected")
+    with sessions.begin() as session:
+        leases.outgrow(session, keeper.lease, 7)
+    until(keeper.lost.is_set)
+    thread.join()
+    assert not keeper.is_valid()
+
+
+def test_the_rate_spreads_dials_out() -> None:
+    now = [100.0]
+    rate = Rate(2.0, lambda: now[0])
+    assert [rate.reserve() for _ in range(4)] == [0.0, 0.0, 0.5, 1.0]
+    rate.give_back()
+    now[0] += 1.5
+    assert rate.reserve() == 0.0
+
+
+SENT = AT
+BOOT = AT - timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("receipts", "seen", "boot", "now", "verdict"),
+    [
+        (Receipts(True, True), True, BOOT, AT, Verdict(AttemptState.DONE, None)),
+        (Receipts(None, None), True, None, AT, Verdict(AttemptState.DONE, None)),
+        (Receipts(True, True), False, BOOT, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
+        (Receipts(False, False), False, BOOT, AT, Verdict(AttemptState.FAILED, "not_dialed")),
+        (Receipts(True, False), False, BOOT, AT, Verdict(AttemptState.FAILED, "not_dialed")),
+        # The PBX was restarted since, or does not say: an absent receipt proves nothing.
+        (Receipts(False, False), False, AT, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
+        (Receipts(False, False), False, None, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
+        # It cannot be known yet, and at last it never will be.
+        (Receipts(None, None), False, BOOT, AT, None),
+        (
+            Receipts(None, None),
+            False,
+            BOOT,
+            AT + timedelta(minutes=16),
+            Verdict(AttemptState.FAILED, "outcome_unknown"),
+        ),
+    ],
+)
+def test_verdicts(
+    receipts: Receipts, seen: bool, boot: datetime | None, now: datetime, verdict: Verdict | None
+) -> None:
+    assert judge(receipts, seen_connected=seen, sent_at=SENT, started_at=boot, now=now) == verdict
