@@ -41,6 +41,13 @@ class Rest:
         wish = {"username": username, "password": password} | ({"device": device} if device else {})
         return Rest(self.url, self.post("/api/v1/session", wish)["token"], self._seconds)
 
+    def close(self) -> None:
+        """Close this thread's connection; the next request opens a new one."""
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+
     def get(self, path: str, token: str | None = None) -> Any:
         return self._call("GET", path, None, token, {})
 
