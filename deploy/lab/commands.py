@@ -102,8 +102,16 @@ def status(directory: Path | None, as_json: bool) -> None:
 @click.option("--from", "caller", default="+16465550111", show_default=True, help="The caller's number.")
 @click.option("--name", default="", help="The caller's display name; any characters.")
 @click.option("--withheld", is_flag=True, help="Hide the caller's number.")
-@click.option("--hangup-after", type=click.FloatRange(0.1, 3600), help="Hang up after so many seconds of talk.")
-@click.option("--ring", type=click.FloatRange(0.5, 3600), default=120.0, show_default=True, help="Give up ringing after so many seconds.")
+@click.option(
+    "--hangup-after", type=click.FloatRange(0.1, 3600), help="Hang up after so many seconds of talk."
+)
+@click.option(
+    "--ring",
+    type=click.FloatRange(0.5, 3600),
+    default=120.0,
+    show_default=True,
+    help="Give up after so many seconds without an answer.",
+)
 @click.option("--wait", is_flag=True, help="Wait until the call is over.")
 @_json_option
 @_plain_errors
@@ -140,7 +148,9 @@ def call(
 @click.option("--no-answer", "behaviour", flag_value=Behaviour.NO_ANSWER.value, help="Ring and never answer.")
 @click.option("--busy", "behaviour", flag_value=Behaviour.BUSY.value, help="Be busy (486).")
 @click.option("--reject", "behaviour", flag_value=Behaviour.REJECT.value, help="Decline (603).")
-@click.option("--hangup-after", type=click.FloatRange(0.1, 3600), help="Hang up after so many seconds of talk.")
+@click.option(
+    "--hangup-after", type=click.FloatRange(0.1, 3600), help="Hang up after so many seconds of talk."
+)
 @click.option("--hangup", is_flag=True, help="Hang up now.")
 @click.option("--press", help="Press these keys now, such as ##102.")
 @_plain_errors
@@ -204,7 +214,9 @@ def witness(directory: Path | None, attempt: str | None, as_json: bool) -> None:
         )
         return
     for row in rows:
-        click.echo(f"{row.at:%H:%M:%S.%f}  {row.number:<14} from {row.caller or '-':<14} {row.attempt or '-'}")
+        click.echo(
+            f"{row.at:%H:%M:%S.%f}  {row.number:<14} from {row.caller or '-':<14} {row.attempt or '-'}"
+        )
 
 
 def _describe(place: Lab) -> None:

@@ -52,7 +52,8 @@ def find(
 
     `asterisk` may be a binary or a root folder. Raises LabError.
     """
-    named = asterisk or (Path(environ["RINGBRIDGE_LAB_ASTERISK"]) if environ.get("RINGBRIDGE_LAB_ASTERISK") else None)
+    variable = environ.get("RINGBRIDGE_LAB_ASTERISK")
+    named = asterisk or (Path(variable) if variable else None)
     if named is not None:
         if named.is_dir():
             return _in_root(named)
@@ -106,8 +107,8 @@ def make_root(root: Path, *, progress: Progress) -> None:
         if mirror is not None:
             argv += [mirror, "sid"]
         failure = _run_debootstrap(argv, progress)
-        if failure is None and not _whole(part):
-            failure = "it holds no asterisk"
+        if failure is None:
+            failure = _fault(part)
         if failure is None:
             shutil.rmtree(part / "var/cache/apt/archives", ignore_errors=True)
             if root.exists():
@@ -147,6 +148,17 @@ def _run_debootstrap(argv: list[str], progress: Progress) -> str | None:
     return None if process.returncode == 0 else last
 
 
+def _fault(root: Path) -> str | None:
+    """Why the root folder's Asterisk cannot be used; None where it can."""
+    if not _whole(root):
+        return "it holds no asterisk"
+    try:
+        _in_root(root)
+    except LabError as error:
+        return str(error)
+    return None
+
+
 def _whole(root: Path) -> bool:
     return (root / "usr/sbin/asterisk").is_file() and not (root / "debootstrap").exists()
 
@@ -154,15 +166,35 @@ def _whole(root: Path) -> bool:
 def _in_root(root: Path) -> Installation:
     root = root.resolve()
     binary = root / "usr/sbin/asterisk"
-    loaders = sorted(root.glob("lib64/ld-linux-*.so.*")) + sorted(root.glob("lib/ld-linux-*.so.*"))
-    modules = sorted(root.glob("usr/lib/*/asterisk/modules"))
+    loaders = [
+        _inside(root, path) for folder in ("lib64", "lib") for path in root.glob(f"{folder}/ld-linux*.so.*")
+    ]
+    # Since 18, Debian keeps the modules with the libraries of the architecture.
+    modules = [*root.glob("usr/lib/*/asterisk/modules"), *root.glob("usr/lib/asterisk/modules")]
     if not binary.is_file() or not loaders or not modules:
-        raise LabError(f"{root} is no root folder with an Asterisk; delete it, and the next run makes a new one")
-    libraries = modules[0].parent.parent
-    own = f"/lib/{libraries.name}"
-    search = ":".join((str(libraries), f"{root}{own}", str(modules[0].parent)))
-    argv = (str(loaders[0]), "--library-path", search, str(binary))
+        raise LabError(
+            f"{root} is no root folder with an Asterisk; delete it, and the next run makes a new one"
+        )
+    loader = loaders[0]
+    searched = [modules[0].parent]
+    for folder in (
+        loader.parent,
+        *root.glob("usr/lib/*-linux-gnu*"),
+        *root.glob("lib/*-linux-gnu*"),
+        root / "usr/lib",
+    ):
+        if folder.is_dir() and folder not in searched:
+            searched.append(folder)
+    argv = (str(loader), "--library-path", ":".join(map(str, searched)), str(binary))
     return Installation(argv, modules[0], root / "usr/share/asterisk", _version(argv))
+
+
+def _inside(root: Path, path: Path) -> Path:
+    """What a link means within the root folder, where an absolute target begins at the root."""
+    while path.is_symlink():
+        target = path.readlink()
+        path = root / target.relative_to("/") if target.is_absolute() else path.parent / target
+    return path.parent.resolve() / path.name
 
 
 def _native(binary: Path) -> Installation:
@@ -170,14 +202,16 @@ def _native(binary: Path) -> Installation:
         raise LabError(f"{binary} is no program that can be run; name an asterisk with --asterisk")
     places = sorted(Path("/usr/lib").glob("*/asterisk/modules"))
     prefix = binary.resolve().parent.parent
-    places += [prefix / "lib/asterisk/modules", prefix / "lib64/asterisk/modules", Path("/usr/lib/asterisk/modules")]
+    places += [
+        prefix / "lib/asterisk/modules",
+        prefix / "lib64/asterisk/modules",
+        Path("/usr/lib/asterisk/modules"),
+    ]
     modules = next((path for path in places if len(list(path.glob("*.so"))) >= FEWEST_MODULES), None)
     if modules is None:
         raise LabError(f"the modules of {binary} were not found; install them (Debian: asterisk-modules)")
-    data = next(
-        (path for path in (Path("/usr/share/asterisk"), Path("/var/lib/asterisk")) if (path / "documentation").is_dir()),
-        Path("/var/lib/asterisk"),
-    )
+    homes = (Path("/usr/share/asterisk"), Path("/var/lib/asterisk"))
+    data = next((path for path in homes if (path / "documentation").is_dir()), homes[-1])
     return Installation((str(binary),), modules, data, _version((str(binary),)))
 
 

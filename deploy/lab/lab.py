@@ -62,7 +62,11 @@ class State:
                 "context": "from-internal",
                 "cdr": str(lab / "company" / "log" / "cdr-csv" / "Master.csv"),
             },
-            "world": {"host": "127.0.0.1", "ami_port": self.ports.world_ami, "sip_port": self.ports.world_sip},
+            "world": {
+                "host": "127.0.0.1",
+                "ami_port": self.ports.world_ami,
+                "sip_port": self.ports.world_sip,
+            },
             "witness": str(lab / "witness.log"),
             "callers": str(lab / "callers.log"),
             "heard": str(lab / "heard"),
@@ -367,7 +371,9 @@ class Lab:
         wanted = f"PJSIP/phone-{extension}-"
         # An incoming call's channel is the company's; its dialled extension tells whose phone it is.
         with_variable = [
-            row[0] for row in rows if row[0].startswith(wanted) or self._who(ami, row[0]) == f"phone-{extension}"
+            row[0]
+            for row in rows
+            if row[0].startswith(wanted) or self._who(ami, row[0]) == f"phone-{extension}"
         ]
         return with_variable
 
@@ -385,7 +391,12 @@ class Lab:
             [*state.installation.argv, "-f", "-C", str(own / "etc" / "asterisk.conf")],
             cwd=own,
             output=own / "log" / "output.log",
-            environ={"PATH": os.environ.get("PATH", os.defpath), "HOME": str(own), "TZ": "UTC", "LANG": "C.UTF-8"},
+            environ={
+                "PATH": os.environ.get("PATH", os.defpath),
+                "HOME": str(own),
+                "TZ": "UTC",
+                "LANG": "C.UTF-8",
+            },
         )
         state.processes[role] = identity
         self._save()
@@ -400,7 +411,9 @@ class Lab:
     def _wait_booted(self, role: str) -> None:
         def booted() -> bool:
             if not processes.alive(self.state.processes[role]):
-                raise LabError(f"the {role}'s Asterisk ended while starting; {self.dir / role / 'log'} says why")
+                raise LabError(
+                    f"the {role}'s Asterisk ended while starting; {self.dir / role / 'log'} says why"
+                )
             try:
                 with self.company_ami() if role == "company" else self.world_ami() as ami:
                     ami.action("CoreStatus")

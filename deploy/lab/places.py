@@ -100,7 +100,9 @@ def check_dir(path: Path) -> Path:
     """The folder's absolute path, if Asterisk's configuration can name it. Raises LabError."""
     path = path.resolve()
     if not re.fullmatch(r"[A-Za-z0-9_./+@-]+", str(path)):
-        raise LabError(f"the lab's folder {path} may hold letters, digits and . _ / + @ - only; choose another --dir")
+        raise LabError(
+            f"the lab's folder {path} may hold letters, digits and . _ / + @ - only; choose another --dir"
+        )
     return path
 
 

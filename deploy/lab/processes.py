@@ -84,7 +84,17 @@ def _began(pid: int) -> int | None:
         return None
     # The name, in parentheses, may hold anything; the state and the rest come after its end.
     fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in "ZX" else int(fields[19])
+    if fields[0] in "ZX" and not _has_threads(pid):
+        return None
+    return int(fields[19])
+
+
+def _has_threads(pid: int) -> bool:
+    """A killed process is a zombie while its other threads still end, and until then it holds its sockets."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:
