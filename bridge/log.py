@@ -103,6 +103,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
         )
     )
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_worth_saying)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -128,6 +129,11 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Whatever level a library gives its loggers later: RQ sets its own as a worker starts."""
+    return record.levelno >= _LIBRARIES.get(record.name.partition(".")[0], 0)
 
 
 _LIBRARIES = {

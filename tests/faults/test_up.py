@@ -156,9 +156,9 @@ def test_it_runs_beside_a_pbx_that_is_down_and_stops_in_order(up: Up) -> None:
     assert any("lab" in name for name in body["reasons"])
 
     socket_path = up.folder / "data" / "redis.sock"
-    client = Redis(unix_socket_path=str(socket_path), protocol=2)
-    assert client.config_get("appendonly")[b"appendonly"] == b"yes"
-    assert client.config_get("port")[b"port"] == b"0"
+    client = Redis(unix_socket_path=str(socket_path), protocol=2, decode_responses=True)
+    assert client.config_get("appendonly")["appendonly"] == "yes"
+    assert client.config_get("port")["port"] == "0"
     client.close()
 
     # A second one on the same data is refused before it touches anything.
