@@ -8,6 +8,7 @@ The file is `$RINGBRIDGE_CONFIG`, else `ringbridge.toml` in the working director
 from __future__ import annotations
 
 import hashlib
+import contextlib
 import json
 import os
 import secrets
@@ -210,18 +211,31 @@ class Settings(_Section):
         mark = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
         return Path(tempfile.gettempdir(), f"ringbridge-{os.getuid()}-{mark}", "redis.sock")
 
+    def _make_key(self, path: Path) -> None:
+        """Appears whole or not at all: a reader in between would sign with half a key, or an empty one."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(handle, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(32))
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(part, path)
+        finally:
+            part.unlink()
+
     def secret_key(self) -> bytes:
         """The key that signs tokens; made once, in the data directory, readable by the owner only."""
         path = self.data_dir / "secret.key"
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
-            try:
-                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                return bytes.fromhex(path.read_text(encoding="ascii").strip())
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(secrets.token_hex(32))
-            return self.secret_key()
+            if not path.exists():
+                self._make_key(path)
+            key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+            if len(key) < 32:
+                raise ValueError("it is too short")
+            return key
         except (OSError, ValueError) as error:
             raise SettingsError(f"the key file {path} cannot be read or made: {error}") from None
 
