@@ -7,8 +7,8 @@ The file is `$RINGBRIDGE_CONFIG`, else `ringbridge.toml` in the working director
 
 from __future__ import annotations
 
-import hashlib
 import contextlib
+import hashlib
 import json
 import os
 import secrets
