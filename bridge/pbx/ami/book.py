@@ -16,6 +16,8 @@ from bridge.pbx.ami.model import CONFERENCE, QUIET_BRIDGES, Bridge, Call, Channe
 from bridge.pbx.ami.parties import Parties
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_BORN = re.compile(r"[0-9]{9,11}\.[0-9]+$")
+"""How the ids end that Asterisk makes: time and number."""
 MAX_EXPECTED = 10_000
 
 
@@ -74,6 +76,12 @@ class Book:
             self.wires.setdefault(wire[0], {})[wire[1]] = channel.uid
         channel.trunk = channel.real and self.parties.is_trunk(channel.device)
         call = self.calls.get(self.links.get(channel.link, ""))
+        other = self.peer(channel)
+        if other is not None:
+            call = self.calls[other.call]
+        elif channel.uid == channel.link:
+            # A chosen id may come again while its call lives on without that channel: another call all the same.
+            call = None
         if call is None:
             call = self._open(channel)
         self.attach(channel, call)
@@ -100,9 +108,12 @@ class Book:
         return self.channels.get(uid) if uid else None
 
     def _open(self, channel: Channel) -> Call:
-        call_id = self.call_id(channel.uid)
-        call = Call(call_id, channel.uid, channel.born, originated=channel.outgoing)
         expected = self.expected.pop(channel.uid, None) or self.expected.pop(channel.link, None)
+        # An id that the PBX did not make itself may come again after its call has ended; ours comes once.
+        ours = expected is not None and expected.agent_device is not None
+        again = "" if ours or _BORN.search(channel.uid) else f"-{round(channel.born * 1000)}"
+        call_id = self.call_id(channel.uid + again)
+        call = Call(call_id, channel.uid, channel.born, originated=channel.outgoing)
         if expected is not None:
             self._expect(call, expected)
         self.calls[call_id] = call

@@ -218,8 +218,8 @@ class Tracker:
         if side.talk_since is not None:
             if channel.real and side.ended_by is None:
                 side.ended_by = self.book.party(channel)
-        elif channel.real and call.attempt is not None:
-            if channel.state == Line.UP and call.ended_by is None:
+        elif call.attempt is not None:
+            if channel.real and channel.state == Line.UP and call.ended_by is None:
                 call.ended_by = self.book.party(channel)
                 call.caller_left = call.caller_left or self.book.is_agent_leg(call, channel)
         elif channel.uid == call.first and own_hangup(channel.state, cause) and not channel.outgoing:
@@ -228,7 +228,7 @@ class Tracker:
             call.ended_by = call.caller
         elif channel.uid == call.first and channel.outgoing and channel.state == Line.UP:
             call.caller_left = True
-            call.ended_by = self.book.party(channel)
+            call.ended_by = self.book.party(channel) if channel.real else None
 
     def hangup(self, event: Message, at: float) -> None:
         found = self._channel(event)
@@ -241,6 +241,8 @@ class Tracker:
         if channel.uid == call.first and not channel.internal:
             call.caller_cause = cause
             self.book.start(call, at)
+        if call.attempt is not None and call.connected_at is not None and channel.real:
+            call.deciding_cause = cause
         self.book.give_up(channel, cause, at)
         self.book.update_talk(call, at)
         self.book.drop_channel(channel)
