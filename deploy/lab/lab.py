@@ -365,6 +365,18 @@ class Lab:
         """Wait until the company has no call left. Raises LabError."""
         wait_until(lambda: self.channels() == 0, seconds=seconds, what="the company's calls to end")
 
+    def hang_up_all(self) -> None:
+        """End every call of the world, and so of the company, if it runs. Raises LabError."""
+        with self.world_ami() as ami:
+            ami.command("channel request hangup all")
+        wait_until(self._world_silent, seconds=10, what="the world's calls to end")
+        if self.running().get("company"):
+            self.wait_idle(seconds=10)
+
+    def _world_silent(self) -> bool:
+        with self.world_ami() as ami:
+            return not ami.command("core show channels concise").strip()
+
     def _phone_channels(self, ami: Ami, extension: str) -> list[str]:
         listing = ami.command("core show channels concise")
         rows = [line.split("!") for line in listing.splitlines() if line.startswith("PJSIP/")]

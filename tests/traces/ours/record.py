@@ -172,7 +172,7 @@ def record(lab: Lab, name: str, scenario: Scenario) -> None:
 
     dial("originates the call")
     if talks(scenario):
-        until(lambda: len([row for row in lab.witness(attempt=attempt)]) >= 2)
+        until(lambda: len(lab.witness(attempt=attempt)) >= 2)
         pause(1.0 + 2.0 if scenario.customer != "silent" else 2.0)
         if scenario.again:
             dial("sends the same Originate again, under the same ChannelId")
