@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,6 +62,27 @@ class Stage:
             )
         self.listeners.append(process)
         return process
+
+    def freeze(self, process: subprocess.Popen[bytes]) -> None:
+        """Stop a listener, though not while it writes: on SQLite that would stop everybody."""
+
+        def writes() -> bool:
+            with closing(sqlite3.connect(self.settings.data_dir / "ringbridge.db", timeout=0.1)) as database:
+                try:
+                    database.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    return True
+                database.rollback()
+            return False
+
+        def frozen() -> bool:
+            process.send_signal(signal.SIGSTOP)
+            if not writes():
+                return True
+            process.send_signal(signal.SIGCONT)
+            return False
+
+        until(frozen)
 
     def log(self, listener: int = 0) -> str:
         return (self.folder / f"listener-{listener}.log").read_text(encoding="utf-8")
@@ -212,7 +235,7 @@ def test_a_frozen_holder_that_wakes_is_fenced(stage: Stage) -> None:
     stage.pbx.step("c1")
     stage.expect_seqs(c1=1)
     second = stage.listen()
-    first.send_signal(signal.SIGSTOP)
+    stage.freeze(first)
     # These lie in the frozen listener's socket when it wakes.
     stage.pbx.step("c1")
     stage.wait_connected(second.pid)
@@ -360,7 +383,7 @@ def test_a_command_read_before_a_crash_is_not_run(stage: Stage) -> None:
     first = stage.listen()
     stage.wait_connected(first.pid)
     # Read as the holder reads, then nothing more: what a kill between read and dial leaves.
-    first.send_signal(signal.SIGSTOP)
+    stage.freeze(first)
     attempt = stage.attempt()
     command = mailbox.send(stage.redis, "lab", "dial", {"attempt": attempt}, 30)
     read = mailbox.Mailbox(stage.redis, "lab", 1).read(10)
