@@ -239,8 +239,13 @@ def _sentence(error: BaseException) -> str:
 
 def changed(session: Session, statement: Executable) -> int:
     """Run a conditional UPDATE, INSERT or DELETE and say how many rows it touched."""
-    result = session.execute(statement, execution_options={"synchronize_session": False})
-    return result.rowcount if isinstance(result, CursorResult) else 0
+    # Without preserve_rowcount an INSERT reports -1 on some drivers, which would read as "won".
+    result = session.execute(
+        statement, execution_options={"synchronize_session": False, "preserve_rowcount": True}
+    )
+    if not isinstance(result, CursorResult) or result.rowcount < 0:
+        raise RuntimeError("the database does not say how many rows it touched")
+    return result.rowcount
 
 
 def upgrade(settings: Settings) -> None:
