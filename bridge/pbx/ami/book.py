@@ -12,7 +12,8 @@ from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Cause, Direction, Expected, Party
 from bridge.pbx.ami.causes import end_cause, unoffered_reason
-from bridge.pbx.ami.model import CONFERENCE, QUIET_BRIDGES, Bridge, Call, Channel, Line, dump
+from bridge.pbx.ami.model import CONFERENCE, QUIET_BRIDGES, Bridge, Call, Channel, Line
+from bridge.pbx.ami.model import dump as dump_call
 from bridge.pbx.ami.parties import Parties
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -45,7 +46,7 @@ class Book:
         """
         events, self._events = self._events, []
         touched, self._touched = self._touched, {}
-        return events, {call: self._dump(call) for call in touched}
+        return events, {call: self.dump(call) for call in touched}
 
     def emit(self, call: Call, kind: CallEventType, at: float, data: Mapping[str, Any]) -> None:
         call.seq += 1
@@ -53,7 +54,8 @@ class Book:
         self._touched[call.id] = None
         self._events.append(CallEvent(kind, self.pbx, moment(at), call.id, call.seq, data))
 
-    def _dump(self, call_id: str) -> str | None:
+    def dump(self, call_id: str) -> str | None:
+        """A call's whole state as JSON, None where it is over."""
         call = self.calls.get(call_id)
         if call is None:
             return None
@@ -64,7 +66,7 @@ class Book:
             for id in ids
             if id is not None and id in self.bridges
         ]
-        return dump(call, channels, bridges)
+        return dump_call(call, channels, bridges)
 
     # --- channels ---
 
@@ -204,7 +206,7 @@ class Book:
                 call.callee = Party(number=party.number, withheld=party.withheld)
             elif not leg.trunk and call.caller is None:
                 call.caller = party
-            elif not leg.trunk and call.callee is None and leg.uid != call.first:
+            elif not leg.trunk and call.callee is None and call.caller and call.caller.device != party.device:
                 call.callee = party
                 call.direction = call.direction or Direction.INTERNAL
         elif call.callee is None or (call.callee.extension and call.callee.extension == party.extension):

@@ -1,0 +1,142 @@
+"""What the tracker says of Ringbridge's own dials, from traces of them and the witness's account."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from ami_story import AGENTS, TRACES, play, told
+
+from bridge.domain.calls import CallEvent, Expected
+from bridge.pbx.ami.tracker import Tracker
+
+OURS = TRACES / "ours" / "asterisk-22"
+
+# In every story N is the customer; started is the same for all.
+STORIES: dict[str, list[str]] = {
+    "agent_first_answered": [
+        "offered 101",
+        "offered N",
+        "connected 101 N",
+        "ended completed 16 outbound 101 > N person by 101",
+    ],
+    "agent_first_answered_customer_ends": [
+        "offered 101",
+        "offered N",
+        "connected 101 N",
+        "ended completed 16 outbound 101 > N person by N",
+    ],
+    "agent_first_agent_busy": ["unoffered 101 busy", "ended busy 17 outbound 101 > N - by -"],
+    "agent_first_agent_rejects": ["unoffered 101 rejected", "ended rejected 21 outbound 101 > N - by -"],
+    "agent_first_agent_noanswer": [
+        "offered 101",
+        "unoffered 101 no_answer",
+        "ended no_answer 19 outbound 101 > N - by -",
+    ],
+    "agent_first_agent_gives_up": [
+        "offered 101",
+        "offered N",
+        "unoffered N cancelled",
+        "ended cancelled 16 outbound 101 > N - by 101",
+    ],
+    "agent_first_customer_busy": [
+        "offered 101",
+        "unoffered N busy",
+        "ended busy 17 outbound 101 > N - by -",
+    ],
+    "agent_first_customer_rejects": [
+        "offered 101",
+        "unoffered N rejected",
+        "ended rejected 21 outbound 101 > N - by -",
+    ],
+    "agent_first_customer_congested": [
+        "offered 101",
+        "unoffered N unreachable",
+        "ended failed 34 outbound 101 > N - by -",
+    ],
+    "agent_first_customer_noanswer": [
+        "offered 101",
+        "offered N",
+        "unoffered N no_answer",
+        "ended no_answer 19 outbound 101 > N - by -",
+    ],
+    "customer_first_answered": [
+        "offered N",
+        "offered 101",
+        "connected 101 N",
+        "ended completed 16 outbound 101 > N person by 101",
+    ],
+    "customer_first_noanswer": [
+        "offered N",
+        "unoffered N no_answer",
+        "ended no_answer 19 outbound 101 > N - by -",
+    ],
+    # The customer was reached live and no agent was there.
+    "customer_first_agent_noanswer": [
+        "offered N",
+        "offered 101",
+        "unoffered 101 no_answer",
+        "ended abandoned 19 outbound 101 > N - by -",
+    ],
+}
+
+
+def expected(path: Path) -> Expected:
+    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    attempt = re.search(r"attempt (\S+);", text)
+    number = re.search(r"the customer is (\+\d+)", text)
+    assert attempt is not None and number is not None
+    return Expected(
+        attempt[1],
+        agent="anna",
+        agent_device="PJSIP/101",
+        number=number[1],
+        callback="callback-1",
+        client="acme",
+        agent_first="agent first" in text,
+    )
+
+
+def run(scenario: str) -> tuple[Expected, list[CallEvent], Tracker]:
+    path = OURS / f"{scenario}.jsonl"
+    order = expected(path)
+    tracker = Tracker("lab", ("PJSIP/trunk",), AGENTS)
+    tracker.expect(order)
+    return order, play(path, tracker), tracker
+
+
+@pytest.mark.parametrize("scenario", STORIES)
+def test_the_story_is_the_witnesss(scenario: str) -> None:
+    order, events, tracker = run(scenario)
+    assert order.number is not None
+    [story] = told(events).values()
+    short = [line.replace(order.number, "N") for line in story]
+    assert short == ["started outbound 101 > N", *STORIES[scenario]]
+    assert tracker.live_attempts() == frozenset()
+
+
+def test_the_start_carries_what_the_dial_is_for() -> None:
+    order, events, _ = run("agent_first_answered")
+    data = events[0].data
+    assert events[0].call == f"lab-{order.attempt}"
+    assert data["attempt"] == order.attempt
+    assert (data["callback"], data["campaign"], data["client"]) == ("callback-1", None, "acme")
+    assert data["from"]["agent"] == "anna"
+    assert data["from"]["device"] == "PJSIP/101"
+    assert data["to"]["number"] == order.number
+
+
+def test_the_same_originate_again_is_another_call_that_is_refused() -> None:
+    order, events, _ = run("agent_first_dialed_again")
+    assert order.number is not None
+    stories = told(events)
+    [first, *others] = stories.values()
+    assert [line.replace(order.number, "N") for line in first] == [
+        "started outbound 101 > N",
+        *STORIES["agent_first_answered"],
+    ]
+    assert len(others) == 2
+    for story in others:
+        assert story == ["started - - > -", "ended rejected 21 - - > - - by -"]
+    assert [event.data.get("attempt") for event in events if event.seq == 1] == [order.attempt, None, None]
