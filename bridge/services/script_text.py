@@ -91,12 +91,21 @@ def _markdown() -> MarkdownIt:
 @lru_cache(maxsize=512)
 def _parsed(body: str) -> list[Token]:
     tokens = _markdown().parse(body)
+    _lower_headings(tokens)
     for token in tokens:
-        if token.type in ("heading_open", "heading_close"):
-            # The page's own headings are h1 and h2; a script begins below them.
-            token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
         for child in token.children or ():
             if child.type == "link_open":
                 child.attrSet("target", "_blank")
                 child.attrSet("rel", "noopener noreferrer")
     return tokens
+
+
+def _lower_headings(tokens: Sequence[Token]) -> None:
+    """A script begins at h3, below the page's own headings, and skips no level, however it was written."""
+    headings = [token for token in tokens if token.type in ("heading_open", "heading_close")]
+    ranks = sorted({token.tag for token in headings})
+    level = 2
+    for token in headings:
+        if token.type == "heading_open":
+            level = min(3 + ranks.index(token.tag), level + 1, 6)
+        token.tag = f"h{level}"

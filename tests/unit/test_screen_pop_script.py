@@ -91,3 +91,16 @@ def test_a_long_value_does_not_push_the_script_away() -> None:
 
 def test_plain_text_is_merged_too() -> None:
     assert merge("{{client.name}}, {{agent.name}} here", {"client.name": "A & B"}) == "A & B, _____ here"
+
+
+@pytest.mark.parametrize(
+    ("body", "levels"),
+    [
+        ("## a\n\n## b", "33"),
+        ("# a\n\n### b\n\n# c", "343"),
+        ("### a\n\n# b\n\n###### c", "334"),
+        ("# a\n\n## b\n\n### c", "345"),
+    ],
+)
+def test_headings_begin_below_the_pages_own_and_skip_no_level(body: str, levels: str) -> None:
+    assert "".join(tag[1] for tag, _ in Reader(render(body, {})).tags if tag[0] == "h") == levels
