@@ -510,3 +510,41 @@ def test_the_end_comes_within_five_seconds_without_redis(stage: Stage) -> None:
     listener.send_signal(signal.SIGTERM)
     assert listener.wait(5) == 0
     stage.server.signal(signal.SIGCONT)
+
+
+def test_a_locked_database_stops_dials_but_no_events(stage: Stage) -> None:
+    listener = stage.listen()
+    stage.wait_connected(listener.pid)
+    attempt = stage.attempt()
+    with closing(sqlite3.connect(stage.settings.data_dir / "ringbridge.db", timeout=10)) as database:
+        database.execute("BEGIN IMMEDIATE")
+        stage.pbx.step("c1")
+        stage.expect_seqs(c1=1)
+        assert stage.dial(attempt).reason == "unavailable"
+        until(lambda: "the lease cannot be renewed" in stage.log())
+        database.rollback()
+    until(lambda: "the lease is renewed again" in stage.log())
+    stage.pbx.step("c1", end=True)
+    stage.expect_seqs(c1=2)
+    assert stage.pbx.dials == []
+    assert stage.state(attempt)[0] == "claimed", "the sweep ends it once its deadline is past"
+    assert stage.dial(stage.attempt()).ok
+
+
+def test_a_restored_database_with_an_older_epoch(stage: Stage) -> None:
+    stage.redis.set(keys.epoch("lab"), "41")
+    stage.listen()
+    stage.wait_connected()
+    stage.pbx.step("c1")
+    stage.expect_seqs(c1=1)
+    lease = stage.lease()
+    assert lease is not None and lease.epoch == 42
+
+
+def test_a_pbx_that_goes_and_comes_is_said(stage: Stage) -> None:
+    stage.listen()
+    stage.wait_connected()
+    stage.pbx.drop_links()
+    wanted = ["pbx.connected", "pbx.resynced", "pbx.lost", "pbx.connected", "pbx.resynced"]
+    until(lambda: [entry["type"] for entry in stage.entries()] == wanted)
+    assert all("call" not in entry and "seq" not in entry for entry in stage.entries())
