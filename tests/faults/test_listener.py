@@ -119,6 +119,12 @@ class Stage:
         until(lambda: sum(map(len, self.seqs().values())) >= sum(calls.values()), 20, "all events published")
         assert self.seqs() == wanted
 
+    def expect_prefixes(self) -> None:
+        """Every call that happened was published from 1 without a gap, so far."""
+        until(lambda: set(self.seqs()) == set(self.pbx.steps), 20, "every call's start")
+        for seqs in self.seqs().values():
+            assert seqs == list(range(1, len(seqs) + 1))
+
     def attempt(self, state: str = "claimed") -> str:
         """An attempt with agent and number lock."""
         now = datetime.now(UTC)
@@ -548,3 +554,32 @@ def test_a_pbx_that_goes_and_comes_is_said(stage: Stage) -> None:
     wanted = ["pbx.connected", "pbx.resynced", "pbx.lost", "pbx.connected", "pbx.resynced"]
     until(lambda: [entry["type"] for entry in stage.entries()] == wanted)
     assert all("call" not in entry and "seq" not in entry for entry in stage.entries())
+
+
+def test_holders_killed_again_and_again_under_load(stage: Stage) -> None:
+    """Calls go on and dials are sent while every holder is killed in turn: no event twice, no attempt twice."""
+    attempts = []
+    for number in range(4):
+        listener = stage.listen()
+        stage.wait_connected(listener.pid)
+        for call in range(5):
+            stage.pbx.step(f"c{call}")
+        stage.expect_prefixes()
+        for _ in range(4):
+            attempts.append(stage.attempt())
+            mailbox.send(stage.redis, "lab", "dial", {"attempt": attempts[-1]}, 30)
+            stage.pbx.step(f"c{number}")
+        # In the middle of the burst.
+        until(lambda: set(stage.pbx.dials) & set(attempts[-4:]))
+        listener.kill()
+        listener.wait()
+        for call in range(5):
+            stage.pbx.step(f"c{call}")
+    last = stage.listen()
+    stage.wait_connected(last.pid)
+    for call in range(5):
+        stage.pbx.step(f"c{call}", end=True)
+    stage.expect_seqs(**{f"c{call}": stage.pbx.steps[f"c{call}"] for call in range(5)})
+    assert max(Counter(stage.pbx.dials).values()) == 1
+    # What was not dialled has ended, or rings at the PBX.
+    until(lambda: all(stage.state(a)[0] == "failed" or a in stage.pbx.alive for a in attempts), 20)
