@@ -191,10 +191,13 @@ def _begin_immediate(connection: Connection) -> None:
                 return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
+                    if _is_broken(error):
+                        connection.invalidate()
                     raise DatabaseUnavailable(_sentence(error)) from None
             time.sleep(random.uniform(0.0005, 0.003))
     finally:
-        raw.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+        if not connection.invalidated:
+            raw.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
 
 
 @contextmanager
@@ -205,11 +208,14 @@ def _pool_errors() -> Iterator[None]:
         raise DatabaseUnavailable("every connection to the database is busy; try again") from None
 
 
+def _is_broken(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.Error) and any(word in str(error).lower() for word in _BROKEN)
+
+
 def _map_error(context: ExceptionContext) -> Exception | None:
     """A database that cannot answer becomes Unavailable with one clear sentence; other errors stay."""
     original = context.original_exception
-    text = str(original).lower()
-    if isinstance(original, sqlite3.Error) and any(word in text for word in _BROKEN):
+    if _is_broken(original):
         context.is_disconnect = True
     sqlstate = getattr(original, "sqlstate", None) or ""
     if (

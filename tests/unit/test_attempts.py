@@ -75,7 +75,7 @@ def test_the_waits_grow() -> None:
 
 
 @pytest.fixture
-def claimed(sessions: Sessions, redis: Redis, settings: Settings) -> str:  # noqa: F811
+def claimed(sessions: Sessions, redis: Redis, settings: Settings) -> str:
     """An attempt in state claimed, of the callback of `ask`."""
     found_company(sessions, agents=2)
     made = ask(sessions, redis, settings)
@@ -137,7 +137,7 @@ def test_an_agent_who_does_not_answer_costs_no_try_and_is_paused(sessions: Sessi
     assert (state.state, state.reason, state.reserved_by) == ("paused", "no answer", None)
 
 
-def test_three_tries_and_the_reason(sessions: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_three_tries_and_the_reason(sessions: Sessions, redis: Redis, settings: Settings) -> None:
     found_company(sessions)
     callback_id = ask(sessions, redis, settings).id
     now, waits = NOW, []

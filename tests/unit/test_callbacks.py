@@ -95,7 +95,7 @@ def test_when_not(when: str | None, zone: str | None, field: str) -> None:
 # --- create ---
 
 
-def test_now_is_queued_and_a_job_waits(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_now_is_queued_and_a_job_waits(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings, name="Smith & Sons, {Ltd} | $5", consent="I agree.")
     assert (made.status, made.promised_at) == ("queued", NOW + callbacks.PROMISE)
     row = callback(company, made.id)
@@ -106,13 +106,13 @@ def test_now_is_queued_and_a_job_waits(company: Sessions, redis: Redis, settings
     assert _screens(redis, f"callback:{made.id}")
 
 
-def test_without_an_agent_nothing_is_promised(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_without_an_agent_nothing_is_promised(company: Sessions, redis: Redis, settings: Settings) -> None:
     with company.begin() as session:
         session.get_one(AgentState, "agent-1").state = "paused"
     assert ask(company, redis, settings).promised_at is None
 
 
-def test_a_chosen_time(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_a_chosen_time(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings, when="2026-05-05T09:00", timezone="America/New_York")
     due = datetime(2026, 5, 5, 13, 0, tzinfo=UTC)
     assert (made.status, made.promised_at) == ("scheduled", due)
@@ -123,7 +123,7 @@ def test_a_chosen_time(company: Sessions, redis: Redis, settings: Settings) -> N
     assert dialling.claim(company, redis, settings, made.id, now=due).result is Claimed.YES
 
 
-def test_a_zone_whose_rules_changed(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_a_zone_whose_rules_changed(company: Sessions, redis: Redis, settings: Settings) -> None:
     """What counts is the wall time: a stored UTC time that no longer fits is moved."""
     made = ask(company, redis, settings, when="2026-05-05T09:00", timezone="America/New_York")
     due = callback(company, made.id).due_at
@@ -148,7 +148,7 @@ def test_numbers_that_are_refused_leave_nothing(
     redis: Redis,
     settings: Settings,
     number: str,
-    code: str,  # noqa: F811
+    code: str,
 ) -> None:
     with pytest.raises(Invalid) as caught:
         ask(company, redis, settings, number, key="k")
@@ -160,7 +160,7 @@ def test_numbers_that_are_refused_leave_nothing(
     assert ask(company, redis, settings, key="k").status == "queued"
 
 
-def test_the_same_key_is_one_callback(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_the_same_key_is_one_callback(company: Sessions, redis: Redis, settings: Settings) -> None:
     first = ask(company, redis, settings, key="k", note="hi")
     step(
         company,
@@ -173,7 +173,7 @@ def test_the_same_key_is_one_callback(company: Sessions, redis: Redis, settings:
     assert ask(company, redis, settings, key="other").id != first.id
 
 
-def test_the_same_key_at_the_same_moment(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_the_same_key_at_the_same_moment(company: Sessions, redis: Redis, settings: Settings) -> None:
     def once(_: int) -> str:
         try:
             return ask(company, redis, settings, key="k").id
@@ -187,7 +187,7 @@ def test_the_same_key_at_the_same_moment(company: Sessions, redis: Redis, settin
         assert session.scalar(select(func.count()).select_from(Callback)) == 1
 
 
-def test_limits_hold_and_slide(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_limits_hold_and_slide(company: Sessions, redis: Redis, settings: Settings) -> None:
     for line in range(3):
         ask(company, redis, settings, f"+1646555010{line}")
     with pytest.raises(RateLimited):
@@ -198,21 +198,21 @@ def test_limits_hold_and_slide(company: Sessions, redis: Redis, settings: Settin
     ask(company, redis, settings, "+16465550109", now=NOW + timedelta(minutes=66))
 
 
-def test_one_number_from_many_addresses(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_one_number_from_many_addresses(company: Sessions, redis: Redis, settings: Settings) -> None:
     for host in range(3):
         ask(company, redis, settings, ip=f"192.0.2.{host}")
     with pytest.raises(RateLimited):
         ask(company, redis, settings, ip="198.51.100.9")
 
 
-def test_an_ipv6_visitor_is_a_network(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_an_ipv6_visitor_is_a_network(company: Sessions, redis: Redis, settings: Settings) -> None:
     for host in range(3):
         ask(company, redis, settings, f"+1646555010{host}", ip=f"2001:db8::{host}")
     with pytest.raises(RateLimited):
         ask(company, redis, settings, "+16465550109", ip="2001:db8::ffff")
 
 
-def test_limits_hold_under_a_race(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_limits_hold_under_a_race(company: Sessions, redis: Redis, settings: Settings) -> None:
     change_site(company, limits={"per_ip_hour": 5, "per_number_day": 100})
 
     def once(_: int) -> bool:
@@ -226,19 +226,19 @@ def test_limits_hold_under_a_race(company: Sessions, redis: Redis, settings: Set
         assert sum(pool.map(once, range(24))) == 5
 
 
-def test_a_closed_site(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_a_closed_site(company: Sessions, redis: Redis, settings: Settings) -> None:
     change_site(company, active=False)
     with pytest.raises(NotFound):
         ask(company, redis, settings)
 
 
-def test_redis_down_is_no_reason_to_refuse(company: Sessions, settings: Settings) -> None:  # noqa: F811
+def test_redis_down_is_no_reason_to_refuse(company: Sessions, settings: Settings) -> None:
     nowhere = Redis(unix_socket_path="/nonexistent/redis.sock", decode_responses=True)
     made = ask(company, nowhere, settings)
     assert callback(company, made.id).status == "queued"
 
 
-def test_a_token_opens_its_callback_only(settings: Settings) -> None:  # noqa: F811
+def test_a_token_opens_its_callback_only(settings: Settings) -> None:
     token = callbacks.token(settings, "a")
     callbacks.check_token(settings, "a", token)
     for callback_id, given in (("b", token), ("a", token[:-1]), ("a", ""), ("a", None), ("a", "é")):
@@ -249,7 +249,7 @@ def test_a_token_opens_its_callback_only(settings: Settings) -> None:  # noqa: F
 # --- claim: policy at the time of the job ---
 
 
-def test_what_keeps_a_callback_waiting(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_what_keeps_a_callback_waiting(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings)
 
     def claim() -> Claimed:
@@ -277,7 +277,7 @@ def test_what_keeps_a_callback_waiting(company: Sessions, redis: Redis, settings
     assert claim() is Claimed.GONE
 
 
-def test_a_region_that_is_no_longer_allowed(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_a_region_that_is_no_longer_allowed(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings)
     change_site(company, regions=["DE"])
     assert dialling.claim(company, redis, settings, made.id, now=NOW).result is Claimed.REFUSED
@@ -285,7 +285,7 @@ def test_a_region_that_is_no_longer_allowed(company: Sessions, redis: Redis, set
     assert (row.status, row.reason) == ("failed", "region_not_allowed")
 
 
-def test_test_mode_ends_without_a_dial(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_test_mode_ends_without_a_dial(company: Sessions, redis: Redis, settings: Settings) -> None:
     change_site(company, test_mode=True)
     made = ask(company, redis, settings)
     assert dialling.dial(company, redis, settings, made.id, now=NOW).result is Claimed.TEST_MODE
@@ -297,7 +297,7 @@ def test_test_mode_ends_without_a_dial(company: Sessions, redis: Redis, settings
 def test_two_callbacks_of_one_number_never_overlap(
     sessions: Sessions,
     redis: Redis,
-    settings: Settings,  # noqa: F811
+    settings: Settings,
 ) -> None:
     found_company(sessions, agents=2)
     first, second = ask(sessions, redis, settings), ask(sessions, redis, settings)
@@ -313,7 +313,7 @@ def test_two_callbacks_of_one_number_never_overlap(
 def test_many_claims_of_one_callback_make_one_attempt(
     sessions: Sessions,
     redis: Redis,
-    settings: Settings,  # noqa: F811
+    settings: Settings,
 ) -> None:
     found_company(sessions, agents=4)
     made = ask(sessions, redis, settings)
@@ -327,7 +327,7 @@ def test_many_claims_of_one_callback_make_one_attempt(
     assert len([by for by in reserved if by]) == 1
 
 
-def test_one_agent_gets_one_of_many_callbacks(sessions: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_one_agent_gets_one_of_many_callbacks(sessions: Sessions, redis: Redis, settings: Settings) -> None:
     found_company(sessions)
     change_site(sessions, limits={"per_ip_hour": 99})
     made = [ask(sessions, redis, settings, f"+1646555010{n}").id for n in range(8)]
@@ -340,14 +340,14 @@ def test_one_agent_gets_one_of_many_callbacks(sessions: Sessions, redis: Redis, 
 # --- cancel ---
 
 
-def test_cancel_before_the_claim(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_cancel_before_the_claim(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings)
     assert callbacks.cancel(company, redis, made.id, now=NOW).status == "cancelled"
     assert callbacks.cancel(company, redis, made.id, now=NOW).status == "cancelled"
     assert dialling.claim(company, redis, settings, made.id, now=NOW).result is Claimed.GONE
 
 
-def test_cancel_between_claim_and_dial(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_cancel_between_claim_and_dial(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings)
     held = dialling.claim(company, redis, settings, made.id, now=NOW).attempt or ""
     assert callbacks.cancel(company, redis, made.id, now=NOW).status == "cancelled"
@@ -356,7 +356,7 @@ def test_cancel_between_claim_and_dial(company: Sessions, redis: Redis, settings
     assert not redis.exists(keys.commands("lab"))
 
 
-def test_cancel_while_phones_ring_hangs_up(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_cancel_while_phones_ring_hangs_up(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings)
     held = dialling.claim(company, redis, settings, made.id, now=NOW).attempt or ""
     step(company, held, AttemptState.RINGING)
@@ -367,7 +367,7 @@ def test_cancel_while_phones_ring_hangs_up(company: Sessions, redis: Redis, sett
     assert (entry[1]["kind"], '"call":"lab-1"' in entry[1]["data"]) == ("hangup", True)
 
 
-def test_no_cancel_once_connected_or_over(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_no_cancel_once_connected_or_over(company: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(company, redis, settings)
     held = dialling.claim(company, redis, settings, made.id, now=NOW).attempt or ""
     step(company, held, AttemptState.CONNECTED)
@@ -380,7 +380,7 @@ def test_no_cancel_once_connected_or_over(company: Sessions, redis: Redis, setti
         callbacks.cancel(company, redis, "nobody", now=NOW)
 
 
-def test_cancel_racing_the_claim(company: Sessions, redis: Redis, settings: Settings) -> None:  # noqa: F811
+def test_cancel_racing_the_claim(company: Sessions, redis: Redis, settings: Settings) -> None:
     """Whoever wins, the callback ends as cancelled and holds nothing."""
     change_site(company, limits={"per_ip_hour": 99})
     for line in range(10):
