@@ -13,6 +13,7 @@ import pytest
 from conftest import until
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
+from bridge.domain.errors import Unavailable
 from bridge.pbx.ami.link import AmiLink, Pause
 from bridge.pbx.ami.session import Timings
 from bridge.pbx.open import open_link
@@ -371,13 +372,15 @@ def test_before_start_and_after_stop_nothing_blocks(server: FakeAsterisk) -> Non
         lambda: link.dial(order()).reason,
         lambda: link.hangup("x", None).reason,
         lambda: link.receipts(ATTEMPT),
-        lambda: link.live_attempts(),
     ]
-    expected = [Reason.LINK_DOWN, Reason.LINK_DOWN, Receipts(None, None), frozenset()]
+    expected = [Reason.LINK_DOWN, Reason.LINK_DOWN, Receipts(None, None)]
     assert [call() for call in calls] == expected
+    assert link.live_attempts() == frozenset()
     link.start()
     link.stop()
     assert [call() for call in calls] == expected
+    with pytest.raises(Unavailable):
+        link.live_attempts()
 
 
 def test_hangup_finds_the_agents_leg(server: FakeAsterisk) -> None:
@@ -423,8 +426,8 @@ def test_after_a_gap_the_picture_is_the_pbxs_and_the_gap_is_said(server: FakeAst
         server.send(b"".join(_events_until(TRACES / "simple.jsonl", b"Event: HangupRequest")))
         until(lambda: "call.connected" in sink.kinds())
         server.channels = [
-            channel("new.1", "PJSIP/102-00000009", CallerIDNum="102", Exten="103", Application="Dial"),
-            channel("new.2", "PJSIP/103-0000000a", link="new.1", ChannelState="5", Application="AppDial"),
+            channel("1795000000.1", "PJSIP/102-00000009", CallerIDNum="102", Exten="103", Application="Dial"),
+            channel("1795000000.2", "PJSIP/103-0000000a", link="1795000000.1", ChannelState="5", Application="AppDial"),
         ]
         server.cut()
         until(lambda: len(sink.facts) >= 2)
@@ -443,7 +446,7 @@ def test_after_a_gap_the_picture_is_the_pbxs_and_the_gap_is_said(server: FakeAst
     assert sink.order.index("down") < sink.order.index("call.uncertain")
     assert sink.order[-1] == "resynced"
     [live] = sink.live
-    assert live.endswith("new.1")
+    assert live.endswith("-1795000000.1")
 
 
 def test_a_call_that_lives_on_goes_on_with_its_id_and_number(server: FakeAsterisk) -> None:
@@ -527,3 +530,38 @@ def test_nothing_of_a_call_is_in_the_log(server: FakeAsterisk, caplog: pytest.Lo
         until(lambda: len(sink.facts) >= 2)
     for secret in ("3001001", "6465550101", "reader-secret", "dialler-secret"):
         assert secret not in caplog.text
+
+
+def test_a_restricted_caller_is_not_shown_and_order_is_kept(server: FakeAsterisk) -> None:
+    server.presentation = "prohib_not_screened"
+    sink = Sink()
+    with linked(server, sink):
+        server.replay(TRACES / "two_interleaved.jsonl", chunk=50)
+        until(lambda: sink.kinds().count("call.ended") == 2)
+    assert len(server.asked("Getvar")) == 2
+    assert all(e.data["from"]["withheld"] for e in sink.heard if e.type is CallEventType.STARTED)
+    assert "3001001" not in repr(sink.heard)
+    assert sink.heard[-1].data["cause"] == "completed"
+
+
+def test_without_an_answer_the_number_is_not_shown_and_nobody_waits_for_ever(server: FakeAsterisk) -> None:
+    server.answers["getvar"] = lambda fields: None
+    sink = Sink()
+    with linked(server, sink):
+        server.replay(TRACES / "simple.jsonl")
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.heard[0].data["from"]["withheld"] is True
+
+
+def test_a_user_who_may_not_ask_shows_numbers_and_says_so(
+    server: FakeAsterisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers["getvar"] = lambda fields: message(
+        {"Response": "Error", "Message": "Permission denied"}, fields
+    )
+    sink = Sink()
+    with linked(server, sink):
+        server.replay(TRACES / "simple.jsonl")
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.heard[0].data["from"]["number"] == "+15553001001"
+    assert "write = reporting" in caplog.text

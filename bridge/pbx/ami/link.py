@@ -23,6 +23,7 @@ from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.model import Channel
 from bridge.pbx.ami.orders import RECEIPTS, originate
+from bridge.pbx.ami.presentation import HIDDEN, Presentation
 from bridge.pbx.ami.resync import Resynced, Snapshot, resync
 from bridge.pbx.ami.session import LoginRefused, NoReply, Reply, Session, Timings, tls_context
 from bridge.pbx.ami.tracker import UNHEARD, Batch, Tracker
@@ -58,6 +59,7 @@ class AmiLink:
         self._secret = pbx.read_secret()
         self._command_secret = "" if observe else pbx.read_command_secret()
         self.tracker = Tracker(pbx.name, pbx.trunks)
+        self._presentation = Presentation(self.tracker.parties, self._track, self._timings.presentation)
         self.sink_faults = 0
         """Batches that the sink did not take."""
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -148,6 +150,7 @@ class AmiLink:
                     self._synced = False
                     self._gathered = None
                     session.close()
+                    self._presentation.release()
                 self._down(reason, time.time())
                 wait = pause.next()
             except (LoginRefused, NotAllowed) as error:
@@ -166,9 +169,10 @@ class AmiLink:
     async def _come_up(self, session: Session) -> None:
         if not self._observe and self._command_tried is not None:
             try:
-                await asyncio.wait_for(self._command_tried.wait(), self._timings.connect)
+                await asyncio.wait_for(self._command_tried.wait(), self._timings.commands)
             except TimeoutError:
-                log.warning("the command user of PBX %s is not signed in yet", self._pbx.name)
+                # The events matter more: without them the picture is wrong.
+                log.info("the command user of PBX %s is not signed in yet", self._pbx.name)
         detail = "connected"
         if not self._observe and self._commands is None:
             detail = f"connected for events only: {self._command_fault}"
@@ -188,7 +192,8 @@ class AmiLink:
         for message in gathered:
             if message.get("Event") == "FullyBooted":
                 self._note_boot(message)
-        started = datetime.fromtimestamp(self._booted, UTC) if self._booted is not None else None
+        # One that does not say it has booted is still at it.
+        started = datetime.fromtimestamp(self._booted if self._booted is not None else now, UTC)
         facts = PbxFacts(started, version, done.appeared, done.vanished)
         self._synced = True
         self._say(lambda: self._sink.resynced(facts))
@@ -206,7 +211,15 @@ class AmiLink:
         queued = await self._list(session, "QueueStatus")
         entries = tuple(item for item in queued.items if _header(item, "event") == "QueueEntry")
         version = _header(core.headers or {}, "asteriskversion") if core.ok else ""
-        return Snapshot(channels.items, bridges.items, entries), version
+        shown = await asyncio.gather(*(self._presentable(session, item) for item in channels.items))
+        return Snapshot(tuple(shown), bridges.items, entries), version
+
+    async def _presentable(self, session: Session, item: Mapping[str, str]) -> Mapping[str, str]:
+        if item.get("Uniqueid") in self.tracker.book.channels or not self._presentation.concerns(item):
+            return item
+        if not await self._presentation.hidden(session, item.get("Channel", "")):
+            return item
+        return {**item, "CallerIDNum": HIDDEN, "CallerIDName": HIDDEN}
 
     async def _list(self, session: Session, action: str) -> Reply:
         return await session.ask(action, deadline=self._timings.resync, listed=None)
@@ -225,6 +238,9 @@ class AmiLink:
             self._events.give_up("more events came during the resync than can be kept")
 
     def _apply(self, messages: list[Message]) -> None:
+        self._presentation.hear(messages, self._events)
+
+    def _track(self, messages: list[Message]) -> None:
         self._deliver(self.tracker.feed(messages, time.time()))
 
     def _deliver(self, batch: Batch) -> None:
@@ -267,8 +283,11 @@ class AmiLink:
                     self._command_fault = await lost
                 finally:
                     self._commands = None
+                    if self._command_tried is not None:
+                        self._command_tried.clear()
                     session.close()
-                wait = pause.next()
+                await asyncio.sleep(pause.next())
+                continue
             except RingbridgeError as error:
                 self._command_fault = error.message
                 refused = isinstance(error, LoginRefused)

@@ -34,6 +34,11 @@ QUIET_BRIDGES = frozenset({"parking", "holding", "agent"})
 CONFERENCE = "base"
 
 
+def device_of(channel: str) -> str:
+    """A channel's name without the running number that each call adds."""
+    return _SUFFIX.sub("", channel)
+
+
 class Line(IntEnum):
     """A channel's state, by AMI's number."""
 
@@ -81,8 +86,8 @@ class Channel:
 
     @property
     def device(self) -> str:
-        """The name without the running number that each call adds."""
-        return _SUFFIX.sub("", self.name)
+        """Whose leg it is, such as `PJSIP/101`."""
+        return device_of(self.name)
 
     @property
     def wire(self) -> tuple[str, str] | None:

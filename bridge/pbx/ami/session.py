@@ -25,6 +25,10 @@ class Timings:
     ping_deadline: float = 4.0
     action: float = 5.0
     resync: float = 4.0
+    presentation: float = 0.5
+    """How long a call from outside may wait for the answer whether its number may be shown."""
+    commands: float = 1.0
+    """How long the resync waits for the command user's sign-in."""
     retry_first: float = 0.3
     retry_most: float = 20.0
     refused_first: float = 30.0

@@ -32,6 +32,7 @@ NEVER_AGAIN = (
     "coreshowchannels",
     "bridgelist",
     "queuestatus",
+    "getvar",
 )
 MAX_WAITING = 1000
 """Actions in flight on one connection."""

@@ -82,6 +82,8 @@ class FakeAsterisk:
         """QueueEntry items of QueueStatus."""
         self.database: dict[str, str] = {}
         """AstDB, by `family/key`."""
+        self.presentation = "allowed_not_screened"
+        """CALLERID(pres) of every channel."""
         self.uptime = 100
         self.silent = False
         """Takes everything and answers nothing."""
@@ -262,6 +264,12 @@ class FakeAsterisk:
         if any(channel.get("Channel") == fields.get("Channel") for channel in self.channels):
             return message({"Response": "Success", "Message": "Channel Hungup"}, fields)
         return message({"Response": "Error", "Message": "No such channel"}, fields)
+
+    def _on_getvar(self, fields: Fields) -> bytes:
+        if fields.get("Variable") != "CALLERID(pres)":
+            return message({"Response": "Error", "Message": "No such variable"}, fields)
+        answer = {"Response": "Success", "Variable": "CALLERID(pres)", "Value": self.presentation}
+        return message(answer, fields)
 
     def _on_dbget(self, fields: Fields) -> bytes:
         key = f"{fields.get('Family')}/{fields.get('Key')}"

@@ -1,0 +1,377 @@
+"""The AMI link against a real Asterisk: calls as they happen, gaps, restarts, dials."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+
+import pytest
+from stack import until
+
+from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
+from bridge.pbx.ami.link import AmiLink
+from bridge.pbx.ami.session import Timings
+from bridge.pbx.port import DialOrder, PbxFacts, Reason, Receipts
+from bridge.settings import Pbx
+from ringbridge_lab.lab import Behaviour, Lab
+
+pytestmark = pytest.mark.pbx
+
+CALLER = "+16465550111"
+DID = "+12125550101"
+TIMINGS = Timings(ping_every=0.5, ping_deadline=1.0, retry_first=0.1, retry_most=0.5)
+
+
+class Sink:
+    """Hears a link and keeps all."""
+
+    def __init__(self) -> None:
+        self.heard: list[CallEvent] = []
+        self.live: dict[str, str] = {}
+        self.downs: list[str] = []
+        self.facts: list[PbxFacts] = []
+
+    def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
+        self.heard.extend(batch)
+        for call, state in live.items():
+            if state is None:
+                self.live.pop(call, None)
+            else:
+                self.live[call] = state
+
+    def link_up(self, detail: str) -> None:
+        assert detail.startswith("connected")
+
+    def link_down(self, reason: str) -> None:
+        self.downs.append(reason)
+
+    def resynced(self, facts: PbxFacts) -> None:
+        self.facts.append(facts)
+
+    def of(self, kind: CallEventType) -> list[CallEvent]:
+        return [event for event in list(self.heard) if event.type is kind]
+
+    def kinds(self) -> list[str]:
+        return [event.type.value.removeprefix("call.") for event in list(self.heard)]
+
+
+class Relay:
+    """A TCP line to the PBX that a test can cut."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.open = True
+        self.lines: list[socket.socket] = []
+        self.threads: list[threading.Thread] = []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self._spawn(self._accept)
+
+    def _spawn(self, work: Callable[..., None], *args: object) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self.threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self.server.accept()
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self.target))
+            self.lines += [near, far]
+            self._spawn(self._pump, near, far)
+            self._spawn(self._pump, far, near)
+
+    @staticmethod
+    def _pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for side in (source, sink):
+            with suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        for side in list(self.lines):
+            with suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.server.shutdown(socket.SHUT_RDWR)
+        self.server.close()
+        self.cut()
+        for thread in self.threads:
+            thread.join(5)
+        for side in self.lines:
+            side.close()
+
+
+def settings(lab: Lab, port: int | None = None) -> Pbx:
+    company = lab.info["company"]
+    return Pbx.model_validate(
+        {
+            "name": "lab",
+            "port": port or company["ami_port"],
+            "secret": company["reader"]["secret"],
+            "command_secret": company["command"]["secret"],
+        }
+    )
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+def link(lab: Lab, sink: Sink) -> Iterator[AmiLink]:
+    made = AmiLink(settings(lab), sink, timings=TIMINGS)
+    made.set_directory(Directory(agents={"PJSIP/101": "anna"}, clients={DID: "acme"}))
+    made.start()
+    try:
+        until(lambda: sink.facts, what="the resync")
+        yield made
+    finally:
+        made.stop()
+        assert made.tracker.faults == 0
+
+
+def test_an_answered_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("101", answer_after=0.5)
+    lab.call(DID, caller=CALLER, name="Smith & Söns", hangup_after=1)
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert sink.kinds() == ["started", "offered", "connected", "ended"]
+    started, offered, _, ended = sink.heard
+    assert started.data["direction"] == "inbound"
+    assert started.data["from"]["number"] == CALLER
+    assert started.data["from"]["name"] == "Smith & Söns"
+    assert started.data["to"]["number"] == DID
+    assert started.data["client"] == "acme"
+    assert offered.data["party"]["agent"] == "anna"
+    assert (ended.data["cause"], ended.data["answered_by"]) == ("completed", "person")
+    assert ended.data["talk_ms"] == pytest.approx(1000, abs=500)
+    assert sink.live == {}
+
+
+def test_a_busy_phone(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("101", Behaviour.BUSY)
+    lab.call(DID, caller=CALLER)
+    until(lambda: sink.of(CallEventType.ENDED))
+    [unoffered] = sink.of(CallEventType.UNOFFERED)
+    assert unoffered.data["reason"] == "busy"
+    assert sink.of(CallEventType.OFFERED) == []
+
+
+def test_a_caller_who_gives_up(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("101", Behaviour.NO_ANSWER)
+    caller = lab.call(DID, caller=CALLER)
+    until(lambda: sink.of(CallEventType.OFFERED))
+    caller.hang_up()
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert sink.kinds() == ["started", "offered", "unoffered", "ended"]
+    assert sink.heard[2].data["reason"] == "cancelled"
+    assert sink.heard[3].data["cause"] == "cancelled"
+
+
+def test_a_withheld_number_is_never_published(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("101", answer_after=0.2)
+    lab.call(DID, caller=CALLER, name="Mallory", withheld=True, hangup_after=1)
+    until(lambda: sink.of(CallEventType.CONNECTED))
+    states = dict(sink.live)
+    assert states
+    second = Sink()
+    other = AmiLink(settings(lab), second, timings=TIMINGS)
+    other.start()
+    until(lambda: second.facts)
+    other.stop()
+    assert second.heard[0].data["from"]["withheld"] is True
+    assert CALLER[1:] not in repr(second.heard)
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert sink.heard[0].data["from"]["withheld"] is True
+    assert CALLER[1:] not in repr(sink.heard)
+    assert "Mallory" not in repr(sink.heard)
+    assert CALLER[1:] not in repr(states)
+
+
+def test_a_queue_that_rings_all(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    for phone in ("101", "102", "104", "105"):
+        lab.phone(phone, Behaviour.NO_ANSWER)
+    lab.phone("103", answer_after=1)
+    # The talk is counted from the queue's answer on, which comes at once.
+    lab.call("+12125550110", caller=CALLER, hangup_after=3)
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert len({event.call for event in sink.heard}) == 1
+    offered = {event.data["party"]["extension"] for event in sink.of(CallEventType.OFFERED)}
+    assert offered == {"101", "102", "103", "104", "105"}
+    assert {e.data["reason"] for e in sink.of(CallEventType.UNOFFERED)} == {"answered_elsewhere"}
+    assert [e.data["reason"] for e in sink.of(CallEventType.UNQUEUED)] == ["answered"]
+    [connected] = sink.of(CallEventType.CONNECTED)
+    assert connected.data["parties"][1]["extension"] == "103"
+
+
+def test_an_abandoned_queue(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    for phone in ("101", "102", "103", "104", "105"):
+        lab.phone(phone, Behaviour.NO_ANSWER)
+    caller = lab.call("+12125550110", caller=CALLER)
+    until(lambda: len(sink.of(CallEventType.OFFERED)) == 5)
+    caller.hang_up()
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert [e.data["reason"] for e in sink.of(CallEventType.UNQUEUED)] == ["abandoned"]
+    assert sink.heard[-1].data["cause"] == "abandoned"
+
+
+def order(number: str = "+16465550101", first: str = "agent", **more: object) -> DialOrder:
+    attempt = str(uuid.uuid4())
+    values: dict[str, object] = {
+        "attempt": attempt,
+        "first": first,
+        "agent_device": "PJSIP/101",
+        "agent_extension": "101",
+        "number": number,
+        "dial_string": f"PJSIP/{number}@trunk",
+        "caller_id": "+12125550100",
+        "agent_ring_seconds": 3,
+        "customer_ring_seconds": 3,
+        "expected": Expected(
+            attempt, "anna", "PJSIP/101", number, callback="cb-1", agent_first=first == "agent"
+        ),
+        "deadline_seconds": 5.0,
+        **more,
+    }
+    return DialOrder(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("first", ["agent", "customer"])
+def test_a_dial_of_ours(lab: Lab, link: AmiLink, sink: Sink, first: str) -> None:
+    lab.phone("101", answer_after=0.2)
+    wanted = order(first=first)
+    assert link.receipts(wanted.attempt) == Receipts(False, False)
+    assert link.dial(wanted).reason is Reason.SENT
+    until(lambda: sink.of(CallEventType.CONNECTED))
+    assert link.live_attempts() == {wanted.attempt}
+    assert link.receipts(wanted.attempt) == Receipts(True, True)
+    call = sink.heard[0].call
+    assert call is not None
+    assert link.hangup(call, "anna").ok
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert {event.call for event in sink.heard} == {call}
+    assert sink.heard[0].data["attempt"] == wanted.attempt
+    [connected] = sink.of(CallEventType.CONNECTED)
+    assert [p["extension"] or p["number"] for p in connected.data["parties"]] == ["101", wanted.number]
+    assert sink.heard[-1].data["cause"] == "completed"
+    assert sink.heard[-1].data["ended_by"]["agent"] == "anna"
+    # One INVITE to the agent, one to the customer.
+    assert len(lab.witness(attempt=wanted.attempt)) == 2
+    assert link.live_attempts() == frozenset()
+
+
+def test_a_bad_device_is_a_call_that_ended(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    wanted = order(agent_device="PJSIP/nobody")
+    assert link.dial(wanted).ok
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert sink.heard[0].data["attempt"] == wanted.attempt
+    assert sink.heard[-1].data["cause"] == "failed"
+
+
+def test_a_cut_line_in_a_call(lab: Lab, sink: Sink) -> None:
+    relay = Relay(lab.info["company"]["ami_port"])
+    link = AmiLink(settings(lab, relay.port), sink, timings=TIMINGS)
+    link.start()
+    try:
+        until(lambda: sink.facts)
+        lab.phone("101", answer_after=0.2)
+        lab.phone("102", answer_after=0.2)
+        stays = lab.call(DID, caller=CALLER)
+        until(lambda: len(sink.of(CallEventType.CONNECTED)) == 1)
+        goes = lab.call("+12125550102", caller="+16465550112")
+        until(lambda: len(sink.of(CallEventType.CONNECTED)) == 2)
+        first, second = (event.call for event in sink.of(CallEventType.STARTED))
+        relay.open = False
+        relay.cut()
+        until(lambda: sink.downs)
+        goes.hang_up()
+        until(lambda: lab.channels() == 2)
+        relay.open = True
+        until(lambda: len(sink.facts) == 2)
+        assert (sink.facts[1].appeared, sink.facts[1].vanished) == (0, 1)
+        assert sink.facts[0].started_at is not None and sink.facts[1].started_at is not None
+        assert abs((sink.facts[0].started_at - sink.facts[1].started_at).total_seconds()) < 3
+        [ended] = sink.of(CallEventType.ENDED)
+        assert (ended.call, ended.data["cause"]) == (second, "uncertain")
+        assert {event.call for event in sink.of(CallEventType.UNCERTAIN)} == {first, second}
+        stays.hang_up()
+        until(lambda: len(sink.of(CallEventType.ENDED)) == 2)
+        assert sink.heard[-1].call == first
+        assert sink.heard[-1].data["cause"] == "completed"
+        mine = [event.seq for event in sink.heard if event.call == first]
+        assert mine == list(range(1, len(mine) + 1))
+    finally:
+        link.stop()
+        relay.close()
+
+
+def test_a_standby_adopts_what_it_was_left(lab: Lab, sink: Sink) -> None:
+    lab.phone("101", answer_after=0.2)
+    holder = AmiLink(settings(lab), sink, timings=TIMINGS)
+    holder.start()
+    until(lambda: sink.facts)
+    wanted = order()
+    assert holder.dial(wanted).ok
+    until(lambda: sink.of(CallEventType.CONNECTED))
+    holder.stop()
+    second = Sink()
+    standby = AmiLink(settings(lab), second, timings=TIMINGS)
+    standby.restore(sink.live)
+    standby.start()
+    try:
+        until(lambda: second.facts)
+        assert standby.live_attempts() == {wanted.attempt}
+        assert (second.facts[0].appeared, second.facts[0].vanished) == (0, 0)
+        lab.hang_up_phone("101")
+        until(lambda: second.of(CallEventType.ENDED))
+    finally:
+        standby.stop()
+    assert second.kinds() == ["uncertain", "ended"]
+    assert second.heard[0].call == sink.heard[0].call
+    assert second.heard[0].seq == (sink.heard[-1].seq or 0) + 1
+    assert second.heard[1].data["cause"] == "completed"
+
+
+def test_one_without_anything_left_still_recognises_the_attempt(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("101", answer_after=0.2)
+    wanted = order()
+    assert link.dial(wanted).ok
+    until(lambda: sink.of(CallEventType.CONNECTED))
+    second = Sink()
+    other = AmiLink(settings(lab), second, timings=TIMINGS)
+    other.start()
+    try:
+        until(lambda: second.facts)
+        assert other.live_attempts() == {wanted.attempt}
+        assert second.facts[0].appeared == 1
+        assert second.of(CallEventType.CONNECTED)
+    finally:
+        other.stop()
+        lab.hang_up_phone("101")
+
+
+def test_a_pbx_killed_in_a_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("101", answer_after=0.2)
+    lab.call(DID, caller=CALLER)
+    until(lambda: sink.of(CallEventType.CONNECTED))
+    lab.restart_company(kill=True)
+    until(lambda: len(sink.facts) == 2, seconds=30)
+    [ended] = sink.of(CallEventType.ENDED)
+    assert ended.data["cause"] == "uncertain"
+    assert sink.kinds()[-2:] == ["uncertain", "ended"]
+    before, after = sink.facts[0].started_at, sink.facts[1].started_at
+    assert before is not None and after is not None and after > before
+    assert sink.live == {}
