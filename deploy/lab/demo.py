@@ -193,8 +193,11 @@ def _keep_ringing(state: Demo, told: sample.Told) -> None:
         now = time.monotonic()
         if now >= next_look:
             next_look = now + 1.0
-            ready = _somebody_is_ready(told)
-            ready_since = (ready_since or now) if ready else None
+            states = _where(told)
+            ready_since = (ready_since or now) if "ready" in states else None
+            if states == {"offline"}:
+                # Whoever signs in next is rung without being asked, too.
+                rung = False
         if ready_since is not None and not rung and now - ready_since >= BEFORE_FIRST_RING:
             rung = True
             _ring(state, told, next(numbers))
@@ -250,12 +253,13 @@ def _ask(state: Demo, told: sample.Told, number: str, name: str, note: str) -> C
     return status
 
 
-def _somebody_is_ready(told: sample.Told) -> bool:
+def _where(told: sample.Told) -> set[str]:
+    """The states that the demo's own agents are in; empty where that is not known now."""
     try:
         board = told.admin.get("/api/v1/board")
     except RingbridgeError:
-        return False
-    return any(agent["state"] == "ready" and agent["live_calls"] == 0 for agent in board["agents"])
+        return set()
+    return {agent["state"] for agent in board["agents"] if agent["name"] in sample.AGENTS.values()}
 
 
 def _answers(rest: Rest, path: str) -> bool:

@@ -22,6 +22,8 @@ PEOPLE = {
     CALLER: ("Ada Lovelace", "Analytical Engines"),
 }
 """Customers by number; all but the last answer after a second and talk until somebody hangs up."""
+AGENTS = {"agent101": "Robin Page", "agent102": "Sam Keller", "agent103": "Toni Marsh"}
+"""Username -> name."""
 _GREETING = "Good day, Blue Door Furniture, you are speaking with {{agent.name}}."
 _SCRIPT = """\
 Good day **{{customer.name}}**, this is {{agent.name}} of Blue Door Furniture. You asked us to call you back.
@@ -96,12 +98,8 @@ def create(admin: Rest, admin_password: str) -> Told:
 
 def _people(admin: Rest) -> dict[str, str]:
     passwords = {}
-    for username, name, role, extension in (
-        ("agent101", "Robin Page", "agent", "101"),
-        ("agent102", "Sam Keller", "agent", "102"),
-        ("agent103", "Toni Marsh", "agent", "103"),
-        ("supervisor", "Uma Frost", "supervisor", "105"),
-    ):
+    people = [(username, name, "agent", username[-3:]) for username, name in AGENTS.items()]
+    for username, name, role, extension in [*people, ("supervisor", "Uma Frost", "supervisor", "105")]:
         passwords[username] = secrets.token_urlsafe(9)
         admin.post(
             "/api/v1/agents",

@@ -1,0 +1,136 @@
+"""Commands against the real Asterisk of the lab: check, dialing, bench, and the demo from end to end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringbridge_lab.lab import Lab
+from tests.pbx.stack import PASSWORD, Stack, free_port
+
+pytestmark = [pytest.mark.pbx, pytest.mark.timeout(300)]
+
+
+def pbx_table(lab: Lab, **other: object) -> str:
+    company = lab.info["company"]
+    values = {
+        "name": "company",
+        "port": company["ami_port"],
+        "secret": company["reader"]["secret"],
+        "command_secret": company["command"]["secret"],
+        **other,
+    }
+    return "[[pbx]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
+def check(folder: Path, lab: Lab, *arguments: str, mode: str = "dial", **other: object) -> tuple[int, dict[str, Any]]:
+    """Exit code, and finding by what it is about."""
+    path = folder / "ringbridge.toml"
+    path.write_text(f'[dialing]\nmode = "{mode}"\n{pbx_table(lab, **other)}', encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "bridge.cli", "check", "--json", "--watch", "0.2", *arguments],
+        env={**os.environ, "RINGBRIDGE_CONFIG": str(path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    answer = json.loads(done.stdout)
+    return done.returncode, {finding["about"]: finding for finding in answer["pbx"][0]["findings"]}
+
+
+def test_a_pbx_as_init_leaves_it_has_nothing_to_mend(tmp_path: Path, lab: Lab) -> None:
+    code, found = check(tmp_path, lab)
+    assert code == 0
+    assert {about for about, finding in found.items() if finding["verdict"] != "ok"} <= {"events"}
+    looked_at = {"context ringbridge-leg", "context ringbridge-go", "trunk PJSIP/trunk", "command user's classes"}
+    assert looked_at <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "line"),
+    [
+        ({"context": "nowhere"}, "context nowhere", "context of this PBX"),
+        ({"dial": "PJSIP/{number}@nowhere"}, "trunk PJSIP/nowhere", "pjsip show endpoints"),
+        ({"secret": "wrong"}, "event user", "manager.conf, [ringbridge]"),
+        ({"command_secret": "wrong"}, "command user", "manager.conf, [ringbridge-dial]"),
+        ({"port": 1}, "reachable", "enabled = yes"),
+    ],
+)
+def test_what_is_missing_is_named_with_the_line_to_change(
+    tmp_path: Path, lab: Lab, change: dict[str, object], about: str, line: str
+) -> None:
+    code, found = check(tmp_path, lab, **change)
+    assert code == 1
+    assert found[about]["verdict"] == "fail"
+    assert line in found[about]["change"]
+
+
+def test_users_with_too_much_power_are_named(tmp_path: Path, lab: Lab) -> None:
+    lab_user = {"username": "lab", "secret": lab.info["lab_secret"]}
+    _, found = check(tmp_path, lab, **lab_user)
+    assert found["event user's classes"]["verdict"] == "warn"
+    assert "Originate" in found["event user's classes"]["meaning"]
+
+
+def test_observe_needs_no_command_user(tmp_path: Path, lab: Lab) -> None:
+    code, found = check(tmp_path, lab, mode="observe", command_secret="wrong")
+    assert code == 0
+    assert found["command user"]["verdict"] == "ok"
+    assert "context ringbridge-leg" not in found
+
+
+def test_the_switch_and_the_bench_on_a_running_ringbridge(tmp_path: Path, lab: Lab) -> None:
+    stack = Stack(tmp_path, pbx_table(lab))
+    stack.up()
+    try:
+        stack.sign_in_admin()
+        stack.command("dialing", "stop")
+        assert json.loads(stack.command("dialing", "status", "--json"))["dialing"] == "stopped"
+        assert stack.admin.ok("GET", "/api/v1/dialing")["state"] == "stopped"
+        stack.command("dialing", "start")
+        assert stack.admin.ok("GET", "/api/v1/dialing")["state"] == "on"
+
+        stack.environ["RINGBRIDGE_PASSWORD"] = PASSWORD
+        measured = json.loads(stack.command("bench", "callbacks", "--count", "3", "--username", "boss", "--json"))
+        assert (measured["count"], measured["failed"], measured["dialed"]) == (3, 0, 3)
+        for name in ("post", "post_to_originate", "ring_to_pop"):
+            assert 0 < measured[f"{name}_p50_ms"] <= measured[f"{name}_p99_ms"]
+        numbers = {row["number"] for row in stack.rows("SELECT number FROM attempts")}
+        seen = [row.number for row in lab.witness() if row.number in numbers]
+        assert len(numbers) == 3
+        assert sorted(seen) == sorted(numbers)
+    finally:
+        code = stack.down()
+    assert code == 0
+
+
+def test_the_demo_rings_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    mark = f"DEMO_TEST_MARK={tmp_path.name}"
+    place = ("--dir", str(tmp_path / "d"), "--port", str(free_port()))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ringbridge_lab.demo", "--once", *place],
+        env={**os.environ, "DEMO_TEST_MARK": tmp_path.name},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "connected both phones and is done" in done.stdout
+    left = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes():
+                left.append((entry / "cmdline").read_bytes())
+        except OSError:
+            continue
+    assert not left
