@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 from redis import Redis
@@ -22,6 +22,9 @@ from bridge.live.connection import DOWN, connect
 from bridge.services.private_redis import find_server
 from bridge.settings import Database, Pbx, RedisSection, Settings
 from bridge.store.database import Sessions, open_database, upgrade
+
+if TYPE_CHECKING:
+    from doubles.listening import Stage
 
 T = TypeVar("T")
 
@@ -146,3 +149,14 @@ def sessions(settings: Settings) -> Iterator[Sessions]:
     opened = open_database(settings)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, migrated_database: Path, own_redis: RedisServer) -> Iterator[Stage]:
+    """Listeners to harm, on a scripted PBX."""
+    # Not at the top: it takes what it needs from here.
+    from doubles.listening import staged
+
+    made = make_settings(tmp_path / "data", migrated_database, own_redis.url)
+    with staged(tmp_path, made, own_redis) as found:
+        yield found
