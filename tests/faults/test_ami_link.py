@@ -14,8 +14,8 @@ from conftest import until
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
 from bridge.domain.errors import Unavailable
-from bridge.pbx.ami.link import AmiLink, Pause
-from bridge.pbx.ami.session import Timings
+from bridge.pbx.ami.link import AmiLink
+from bridge.pbx.ami.session import Pause, Timings
 from bridge.pbx.open import open_link
 from bridge.pbx.port import DialOrder, PbxFacts, Reason, Receipts
 from bridge.pbx.sim.ami import FakeAsterisk, Fields, after_login, message, trace
@@ -170,7 +170,7 @@ def test_an_unanswered_originate_is_unknown_and_never_repeated(server: FakeAster
     sink = Sink()
     with linked(server, sink) as link:
         assert link.dial(order(deadline_seconds=0.3)).reason is Reason.TIMEOUT
-        session = link._commands
+        session = link._commander._session
         assert session is not None and session._wire.responses == {}
     assert len(server.asked("Originate")) == 1
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from bridge.domain.calls import CallEvent, Directory
 from bridge.pbx.ami.codec import Decoder, Message
-from bridge.pbx.ami.tracker import UNHEARD, Tracker
+from bridge.pbx.ami.hearing import UNHEARD
+from bridge.pbx.ami.tracker import Tracker
 
 TRACES = Path(__file__).parent.parent / "traces"
 AGENTS = Directory(agents={"PJSIP/101": "anna", "PJSIP/102": "bert"}, clients={"+15550001260": "acme"})

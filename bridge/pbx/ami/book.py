@@ -12,7 +12,8 @@ from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Cause, Direction, Expected, Party
 from bridge.pbx.ami.causes import end_cause, unoffered_reason
-from bridge.pbx.ami.model import CONFERENCE, QUIET_BRIDGES, Bridge, Call, Channel, Line
+from bridge.pbx.ami.lines import Lines
+from bridge.pbx.ami.model import Bridge, Call, Channel, Line
 from bridge.pbx.ami.model import dump as dump_call
 from bridge.pbx.ami.parties import Parties
 
@@ -22,16 +23,14 @@ _BORN = re.compile(r"[0-9]{9,11}\.[0-9]+$")
 MAX_EXPECTED = 10_000
 
 
-class Book:
-    """Channels, bridges and calls by their ids, and the events not yet taken."""
+class Book(Lines):
+    """The calls over the lines, and the events not yet taken."""
 
     def __init__(self, pbx: str, parties: Parties) -> None:
+        super().__init__()
         self.pbx = pbx
         self.parties = parties
-        self.channels: dict[str, Channel] = {}
-        self.bridges: dict[str, Bridge] = {}
         self.calls: dict[str, Call] = {}
-        self.wires: dict[str, dict[str, str]] = {}
         self.links: dict[str, str] = {}
         self.expected: dict[str, Expected] = {}
         self._events: list[CallEvent] = []
@@ -72,10 +71,7 @@ class Book:
 
     def add_channel(self, channel: Channel) -> Call:
         """Take a new channel in: to the call its link names, else to a new one."""
-        self.channels[channel.uid] = channel
-        wire = channel.wire
-        if wire:
-            self.wires.setdefault(wire[0], {})[wire[1]] = channel.uid
+        self.add_line(channel)
         channel.trunk = channel.real and self.parties.is_trunk(channel.device)
         call = self.calls.get(self.links.get(channel.link, ""))
         other = self.peer(channel)
@@ -100,14 +96,6 @@ class Book:
         call.legs.append(channel.uid)
         if self.links.setdefault(channel.uid, call.id) == call.id and channel.uid not in call.links:
             call.links.append(channel.uid)
-
-    def peer(self, channel: Channel) -> Channel | None:
-        """The other half of a wire."""
-        wire = channel.wire
-        if wire is None:
-            return None
-        uid = self.wires.get(wire[0], {}).get("2" if wire[1] == "1" else "1")
-        return self.channels.get(uid) if uid else None
 
     def _open(self, channel: Channel) -> Call:
         expected = self.expected.pop(channel.uid, None) or self.expected.pop(channel.link, None)
@@ -300,59 +288,12 @@ class Book:
 
     def drop_channel(self, channel: Channel) -> None:
         """Forget a channel wherever it is known."""
-        self.leave(channel)
-        self.channels.pop(channel.uid, None)
-        wire = channel.wire
-        if wire:
-            pair = self.wires.get(wire[0], {})
-            pair.pop(wire[1], None)
-            if not pair:
-                self.wires.pop(wire[0], None)
+        self.drop_line(channel)
         call = self.calls.get(channel.call)
         if call is not None and channel.uid in call.legs:
             call.legs.remove(channel.uid)
 
     # --- who hears whom ---
-
-    def enter(self, channel: Channel, bridge_id: str, kind: str) -> Bridge:
-        """Put a channel into a bridge, out of any other."""
-        self.leave(channel)
-        bridge = self.bridges.get(bridge_id)
-        if bridge is None:
-            bridge = self.bridges[bridge_id] = Bridge(bridge_id, kind)
-        bridge.members.append(channel.uid)
-        channel.bridge = bridge_id
-        return bridge
-
-    def leave(self, channel: Channel) -> None:
-        """Take a channel out of its bridge; an empty bridge is forgotten."""
-        bridge = self.bridges.get(channel.bridge or "")
-        channel.bridge = None
-        if bridge is None:
-            return
-        if channel.uid in bridge.members:
-            bridge.members.remove(channel.uid)
-        if not bridge.members:
-            del self.bridges[bridge.id]
-
-    def reach(self, channel: Channel, conferences: bool = True) -> list[Channel]:
-        """Every channel that this one can hear, itself first: over bridges and along wires."""
-        found = {channel.uid: channel}
-        todo = [channel]
-        while todo:
-            here = todo.pop()
-            near: list[str] = []
-            bridge = self.bridges.get(here.bridge or "")
-            if bridge and bridge.type not in QUIET_BRIDGES and (conferences or bridge.type != CONFERENCE):
-                near.extend(bridge.members)
-            other = self.peer(here)
-            if other is not None:
-                near.append(other.uid)
-            for uid in near:
-                if uid not in found and uid in self.channels:
-                    found[uid] = self.channels[uid]
-                    todo.append(self.channels[uid])
-        return list(found.values())
 
     def people(self, call: Call) -> list[Channel]:
         """The legs of this call that hear each other; fewer than two means that nobody does."""

@@ -9,25 +9,20 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import random
-import re
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from bridge.domain.calls import Directory
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
-from bridge.pbx.ami.codec import LocalError, Message
-from bridge.pbx.ami.model import Channel
-from bridge.pbx.ami.orders import RECEIPTS, originate
+from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.commands import Commander
 from bridge.pbx.ami.presentation import HIDDEN, Presentation
 from bridge.pbx.ami.resync import Resynced, Snapshot, resync
-from bridge.pbx.ami.session import LoginRefused, NoReply, Reply, Session, Timings, tls_context
-from bridge.pbx.ami.tracker import UNHEARD, Batch, Tracker
-from bridge.pbx.ami.wire import LinkDown
+from bridge.pbx.ami.session import LoginRefused, Pause, Reply, Session, Timings, connect, resolver, told
+from bridge.pbx.ami.tracker import Batch, Tracker
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
 
@@ -37,7 +32,6 @@ T = TypeVar("T")
 MAX_GATHERED = 200_000
 """Events kept while a snapshot is taken."""
 _SLACK = 1.0
-_DIGITS = re.compile(r"\d{3,}")
 
 
 class NotAllowed(RingbridgeError):
@@ -67,13 +61,13 @@ class AmiLink:
         self._main: asyncio.Task[None] | None = None
         self._stopping = threading.Event()
         self._events: Session | None = None
-        self._commands: Session | None = None
-        self._command_fault = "not connected yet"
-        self._command_tried: asyncio.Event | None = None
+        self._commander = Commander(
+            pbx, self._command_secret, self._timings, self.tracker, self._deliver, lambda: self._synced
+        )
         self._gathered: list[Message] | None = None
         self._booted: float | None = None
         self._lost_at: float | None = None
-        self._synced = False
+        self._synced: bool = False
 
     # --- thread ---
 
@@ -104,21 +98,16 @@ class AmiLink:
         async def begin() -> None:
             self._loop = asyncio.get_running_loop()
             self._main = asyncio.current_task()
-            self._command_tried = asyncio.Event()
             ready.set()
             keepers = [asyncio.create_task(self._keep_events())]
             if not self._observe:
-                keepers.append(asyncio.create_task(self._keep_commands()))
+                keepers.append(asyncio.create_task(self._commander.keep()))
             try:
                 await asyncio.gather(*keepers)
             finally:
                 for keeper in keepers:
                     keeper.cancel()
                 await asyncio.gather(*keepers, return_exceptions=True)
-                for session in (self._events, self._commands):
-                    if session is not None:
-                        session.close()
-                self._events = self._commands = None
                 self._synced = False
 
         try:
@@ -133,12 +122,16 @@ class AmiLink:
         while True:
             lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             try:
-                session = await self._open(
+                # From the first byte on: what happens while the snapshot is taken is applied after it.
+                self._gathered, self._booted = [], None
+                session = await connect(
+                    self._pbx,
                     self._pbx.username,
                     self._secret,
                     on_events=self._hear,
-                    on_lost=_resolve(lost),
+                    on_lost=resolver(lost),
                     events=True,
+                    timings=self._timings,
                 )
                 self._events = session
                 try:
@@ -167,15 +160,11 @@ class AmiLink:
             await asyncio.sleep(wait)
 
     async def _come_up(self, session: Session) -> None:
-        if not self._observe and self._command_tried is not None:
-            try:
-                await asyncio.wait_for(self._command_tried.wait(), self._timings.commands)
-            except TimeoutError:
-                # The events matter more: without them the picture is wrong.
-                log.info("the command user of PBX %s is not signed in yet", self._pbx.name)
         detail = "connected"
-        if not self._observe and self._commands is None:
-            detail = f"connected for events only: {self._command_fault}"
+        if not self._observe:
+            await self._commander.tried()
+            if not self._commander.up:
+                detail = f"connected for events only: {self._commander.fault}"
         snapshot, version = await self._snapshot(session)
         self._say(lambda: self._sink.link_up(detail))
         since, self._lost_at = self._lost_at, None
@@ -204,7 +193,7 @@ class AmiLink:
         channels = await self._list(session, "CoreShowChannels")
         if not channels.ok:
             raise NotAllowed(
-                f"user {self._pbx.username!r} may not list the PBX's channels ({_told(channels.text)}); "
+                f"user {self._pbx.username!r} may not list the PBX's channels ({told(channels.text)}); "
                 "give it write = reporting in manager.conf and reload"
             )
         bridges = await self._list(session, "BridgeList")
@@ -262,70 +251,6 @@ class AmiLink:
         log.warning("PBX %s: %s", self._pbx.name, reason)
         self._say(lambda: self._sink.link_down(reason))
 
-    # --- the connection that commands ---
-
-    async def _keep_commands(self) -> None:
-        pause = Pause(self._timings)
-        while True:
-            lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            try:
-                session = await self._open(
-                    self._pbx.command_username,
-                    self._command_secret,
-                    on_events=_ignore,
-                    on_lost=_resolve(lost),
-                    events=False,
-                )
-                self._commands = session
-                self._command_try_over()
-                pause.reset()
-                try:
-                    self._command_fault = await lost
-                finally:
-                    self._commands = None
-                    if self._command_tried is not None:
-                        self._command_tried.clear()
-                    session.close()
-                await asyncio.sleep(pause.next())
-                continue
-            except RingbridgeError as error:
-                self._command_fault = error.message
-                refused = isinstance(error, LoginRefused)
-                (log.error if refused else log.warning)("PBX %s, commands: %s", self._pbx.name, error.message)
-                wait = pause.next(refused=refused)
-            self._command_try_over()
-            await asyncio.sleep(wait)
-
-    def _command_try_over(self) -> None:
-        if self._command_tried is not None:
-            self._command_tried.set()
-
-    async def _open(
-        self,
-        username: str,
-        secret: str,
-        *,
-        on_events: Callable[[list[Message]], None],
-        on_lost: Callable[[str], None],
-        events: bool,
-    ) -> Session:
-        if events:
-            # From the first byte on: what happens while the snapshot is taken is applied after it.
-            self._gathered = []
-            self._booted = None
-        return await Session.open(
-            self._pbx.host,
-            self._pbx.port,
-            username,
-            secret,
-            on_events=on_events,
-            on_lost=on_lost,
-            tls=tls_context(self._pbx.tls_ca) if self._pbx.tls else None,
-            events=events,
-            ignore=UNHEARD,
-            timings=self._timings,
-        )
-
     # --- what others ask, from any thread ---
 
     def set_directory(self, directory: Directory) -> None:
@@ -362,34 +287,7 @@ class AmiLink:
         if self._thread is None or self._stopping.is_set():
             return down
         deadline = min(max(order.deadline_seconds, 0.1), 60.0)
-        return self._await(self._dial(order, deadline), deadline + _SLACK, unknown)
-
-    async def _dial(self, order: DialOrder, deadline: float) -> Outcome:
-        try:
-            fields = originate(order)
-        except LocalError as error:
-            return Outcome(False, Reason.REFUSED, error.message)
-        session = self._commands
-        if session is None or not session.up:
-            return Outcome(
-                False, Reason.LINK_DOWN, f"the command user is not signed in: {self._command_fault}"
-            )
-        if not self._synced:
-            return Outcome(
-                False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was dialled"
-            )
-        self.tracker.expect(replace(order.expected, attempt=order.attempt))
-        try:
-            reply = await session.ask("Originate", fields, deadline=deadline)
-        except (LinkDown, LocalError) as error:
-            self.tracker.unexpect(order.attempt)
-            return Outcome(False, Reason.LINK_DOWN, error.message)
-        except NoReply as error:
-            return Outcome(False, Reason.TIMEOUT, error.message)
-        if reply.ok:
-            return Outcome(True, Reason.SENT, "the PBX dials")
-        self.tracker.unexpect(order.attempt)
-        return Outcome(False, Reason.REFUSED, f"the PBX refused: {_told(reply.text)}")
+        return self._await(self._commander.dial(order, deadline), deadline + _SLACK, unknown)
 
     def hangup(self, call: str, agent: str | None) -> Outcome:
         """See PbxLink."""
@@ -399,64 +297,14 @@ class AmiLink:
         if self._thread is None or self._stopping.is_set():
             return down
         unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not answer; look whether the call has ended")
-        return self._await(self._hangup(call, agent), 2 * self._timings.action + _SLACK, unknown)
-
-    async def _hangup(self, call_id: str, agent: str | None) -> Outcome:
-        book = self.tracker.book
-        call = book.calls.get(call_id)
-        if call is None:
-            return Outcome(False, Reason.NOT_FOUND, "that call is over")
-        if agent is None:
-            legs = [book.channels[uid] for uid in call.legs]
-        else:
-            guest = [book.channels[call.guest]] if call.guest in book.channels else []
-            legs = [leg for leg in [*guest, *book.live_legs(call)] if book.party(leg).agent == agent]
-            legs = sorted(legs, key=lambda leg: (leg.bridge is not None, leg.state, leg.born))[-1:]
-        if not legs:
-            return Outcome(False, Reason.NOT_FOUND, "that agent has no phone in the call")
-        session = self._commands
-        if session is None or not session.up:
-            return Outcome(
-                False, Reason.LINK_DOWN, f"the command user is not signed in: {self._command_fault}"
-            )
-        if agent is not None:
-            self.tracker.leg_wants_end(legs[0], call, None, time.time())
-            self._deliver(Batch(*book.take()))
-        return await self._hang_up_legs(session, legs)
-
-    async def _hang_up_legs(self, session: Session, legs: list[Channel]) -> Outcome:
-        asked = [session.ask("Hangup", {"Channel": leg.name, "Cause": "16"}) for leg in legs]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        if any(isinstance(answer, Reply) and answer.ok for answer in answers):
-            return Outcome(True, Reason.SENT, "hung up")
-        if any(isinstance(answer, NoReply) for answer in answers):
-            return Outcome(False, Reason.TIMEOUT, "the PBX did not answer; look whether the call has ended")
-        refusals = [answer for answer in answers if isinstance(answer, Reply)]
-        if refusals:
-            return Outcome(False, Reason.REFUSED, f"the PBX refused: {_told(refusals[0].text)}")
-        return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the call goes on")
+        return self._await(self._commander.hangup(call, agent), 2 * self._timings.action + _SLACK, unknown)
 
     def receipts(self, attempt: str) -> Receipts:
         """See PbxLink."""
         nothing = Receipts(None, None)
         if self._observe or self._thread is None or self._stopping.is_set():
             return nothing
-        return self._await(self._receipts(attempt), 2 * self._timings.action + _SLACK, nothing)
-
-    async def _receipts(self, attempt: str) -> Receipts:
-        return Receipts(await self._receipt(f"{attempt}-agent"), await self._receipt(f"{attempt}-customer"))
-
-    async def _receipt(self, key: str) -> bool | None:
-        session = self._commands
-        if session is None:
-            return None
-        try:
-            reply = await session.ask("DBGet", {"Family": RECEIPTS, "Key": key}, listed=None)
-        except (LinkDown, NoReply, LocalError):
-            return None
-        if reply.ok:
-            return True
-        return False if "not found" in reply.text.lower() else None
+        return self._await(self._commander.receipts(attempt), 2 * self._timings.action + _SLACK, nothing)
 
     def _await(self, work: Coroutine[Any, Any, T], deadline: float, otherwise: T) -> T:
         loop = self._loop
@@ -475,49 +323,8 @@ class AmiLink:
             return otherwise
 
 
-class Pause:
-    """How long to wait before the next try: doubling, with jitter, and far longer after a refusal."""
-
-    def __init__(self, timings: Timings) -> None:
-        self._timings = timings
-        self.reset()
-
-    def reset(self) -> None:
-        """The connection was good: begin small again."""
-        self._next = self._timings.retry_first
-        self._next_refused = self._timings.refused_first
-
-    def next(self, *, refused: bool = False) -> float:
-        """Seconds to wait now."""
-        if refused:
-            wait, self._next_refused = (
-                self._next_refused,
-                min(self._next_refused * 2, self._timings.refused_most),
-            )
-        else:
-            wait, self._next = self._next, min(self._next * 2, self._timings.retry_most)
-        return wait * random.uniform(0.5, 1.0)
-
-
-def _resolve(future: asyncio.Future[str]) -> Callable[[str], None]:
-    def resolve(reason: str) -> None:
-        if not future.done():
-            future.set_result(reason)
-
-    return resolve
-
-
-def _ignore(messages: list[Message]) -> None:
-    """The command user hears no events."""
-
-
 def _header(item: Mapping[str, Any], name: str) -> str:
     for key, value in item.items():
         if key.lower() == name:
             return str(value)
     return ""
-
-
-def _told(text: str) -> str:
-    """The PBX's words for a person, without anything that could be a number."""
-    return _DIGITS.sub("...", text)[:200] or "it gave no reason"

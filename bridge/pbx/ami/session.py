@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import ssl
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,7 +14,11 @@ from typing import Any
 
 from bridge.domain.errors import RingbridgeError
 from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.hearing import UNHEARD
 from bridge.pbx.ami.wire import LinkDown, OneConnection, Wire
+from bridge.settings import Pbx
+
+_DIGITS = re.compile(r"\d{3,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,30 @@ class Timings:
     refused_first: float = 30.0
     """After a refused login; long, since fail2ban counts."""
     refused_most: float = 900.0
+
+
+class Pause:
+    """How long to wait before the next try: doubling, with jitter, and far longer after a refusal."""
+
+    def __init__(self, timings: Timings) -> None:
+        self._timings = timings
+        self.reset()
+
+    def reset(self) -> None:
+        """The connection was good: begin small again."""
+        self._next = self._timings.retry_first
+        self._next_refused = self._timings.refused_first
+
+    def next(self, *, refused: bool = False) -> float:
+        """Seconds to wait now."""
+        if refused:
+            wait, self._next_refused = (
+                self._next_refused,
+                min(self._next_refused * 2, self._timings.refused_most),
+            )
+        else:
+            wait, self._next = self._next, min(self._next * 2, self._timings.retry_most)
+        return wait * random.uniform(0.5, 1.0)
 
 
 class LoginRefused(RingbridgeError):
@@ -239,3 +269,43 @@ def _reply(answer: Any) -> Reply:
     items = tuple(dict(item) for item in messages[1:] if not str(item.event).endswith("Complete"))
     ok = first.response in ("Success", "Follows", "Goodbye")
     return Reply(ok, str(first.message), items, dict(first))
+
+
+async def connect(
+    pbx: Pbx,
+    username: str,
+    secret: str,
+    *,
+    on_events: Callable[[list[Message]], None],
+    on_lost: Callable[[str], None],
+    events: bool,
+    timings: Timings,
+) -> Session:
+    """A session by the settings of a PBX. Raises as `Session.open` does."""
+    return await Session.open(
+        pbx.host,
+        pbx.port,
+        username,
+        secret,
+        on_events=on_events,
+        on_lost=on_lost,
+        tls=tls_context(pbx.tls_ca) if pbx.tls else None,
+        events=events,
+        ignore=UNHEARD,
+        timings=timings,
+    )
+
+
+def resolver(future: asyncio.Future[str]) -> Callable[[str], None]:
+    """A callback that gives the future its result, once."""
+
+    def resolve(reason: str) -> None:
+        if not future.done():
+            future.set_result(reason)
+
+    return resolve
+
+
+def told(text: str) -> str:
+    """The PBX's words for a person, without anything that could be a number."""
+    return _DIGITS.sub("...", text)[:200] or "it gave no reason"

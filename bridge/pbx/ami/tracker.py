@@ -1,7 +1,7 @@
 """From AMI events to call events: a reducer without I/O and without a clock.
 
-`HEARD` says which events are heard and which method hears each; everything else is ignored. A fault in one event is
-counted and does not keep the next from being heard.
+`hearing.HEARD` says which events are heard and which method hears each; everything else is ignored. A fault in
+one event is counted and does not keep the next from being heard.
 """
 
 from __future__ import annotations
@@ -15,35 +15,11 @@ from bridge.pbx.ami import transfers
 from bridge.pbx.ami.book import MAX_EXPECTED, Book, shown
 from bridge.pbx.ami.causes import own_hangup
 from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.hearing import HEARD, event_time, number
 from bridge.pbx.ami.model import CONFERENCE, Call, Channel, Line, load
 from bridge.pbx.ami.parties import Parties, dialled_number, is_withheld, known
 
 log = logging.getLogger(__name__)
-
-UNHEARD = frozenset(
-    {
-        "DeviceStateChange",
-        "PresenceStateChange",
-        "ExtensionStatus",
-        "PresenceStatus",
-        "QueueMemberStatus",
-        "NewConnectedLine",
-        "NewAccountCode",
-        "MusicOnHoldStart",
-        "MusicOnHoldStop",
-        "RTCPSent",
-        "RTCPReceived",
-        "VarSet",
-        "Newexten",
-        "ContactStatus",
-        "PeerStatus",
-        "Cdr",
-        "CEL",
-        "ChallengeSent",
-        "SuccessfulAuth",
-    }
-)
-"""Frequent events that nobody hears: the codec need not even parse them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +54,7 @@ class Tracker:
         if method is None:
             return
         try:
-            method(message, _time(message, now))
+            method(message, event_time(message, now))
         except Exception as error:  # noqa: BLE001 - whatever one event does, the next must be heard
             self.faults += 1
             # Neither the event nor the error's text: both may hold numbers.
@@ -117,10 +93,7 @@ class Tracker:
             for link in call.links:
                 book.links[link] = call.id
             for channel in channels:
-                book.channels[channel.uid] = channel
-                wire = channel.wire
-                if wire:
-                    book.wires.setdefault(wire[0], {})[wire[1]] = channel.uid
+                book.add_line(channel)
             for bridge in bridges:
                 known_bridge = book.bridges.setdefault(bridge.id, bridge)
                 if known_bridge is not bridge:
@@ -155,12 +128,12 @@ class Tracker:
         if found is None:
             return
         channel, call = found
-        number = known(event.get("CallerIDNum"))
-        restricted = is_withheld(number, event.get("CID-CallingPres", ""))
+        caller_id = known(event.get("CallerIDNum"))
+        restricted = is_withheld(caller_id, event.get("CID-CallingPres", ""))
         if channel.outgoing:
-            channel.number = channel.number or number
+            channel.number = channel.number or caller_id
         elif not call.started or restricted:
-            channel.number, channel.caller_name = number, known(event.get("CallerIDName"))
+            channel.number, channel.caller_name = caller_id, known(event.get("CallerIDName"))
         self._withhold(channel, restricted)
         if restricted and channel.uid == call.first and call.started and not call.originated:
             call.caller = self.parties.party(channel)
@@ -209,7 +182,7 @@ class Tracker:
         if found is None:
             return
         channel, call = found
-        self.leg_wants_end(channel, call, _number(event.get("Cause")), at)
+        self.leg_wants_end(channel, call, number(event.get("Cause")), at)
 
     def leg_wants_end(self, channel: Channel, call: Call, cause: int | None, at: float) -> None:
         """A person hangs up (not the PBX)."""
@@ -235,7 +208,7 @@ class Tracker:
         if found is None:
             return
         channel, call = found
-        cause = _number(event.get("Cause"))
+        cause = number(event.get("Cause"))
         guest_of = self.book.calls.get(channel.guest_of or "")
         self.book.leave(channel)
         if channel.uid == call.first and not channel.internal:
@@ -362,7 +335,7 @@ class Tracker:
         self.book.start(call, at)
         call.queue = event.get("Queue", "")
         call.answer_seen = False
-        position = _number(event.get("Position"))
+        position = number(event.get("Position"))
         self.book.emit(call, CallEventType.QUEUED, at, {"queue": call.queue, "position": position})
 
     def queue_abandon(self, event: Message, at: float) -> None:
@@ -434,41 +407,3 @@ class Tracker:
             channel.withheld = True
         if channel.withheld and not channel.outgoing:
             channel.number = channel.caller_name = None
-
-
-HEARD: dict[str, str] = {
-    "Newchannel": "new_channel",
-    "NewCallerid": "new_caller_id",
-    "Newstate": "new_state",
-    "Rename": "rename",
-    "HangupRequest": "hangup_request",
-    "Hangup": "hangup",
-    "DialBegin": "dial_begin",
-    "DialState": "dial_state",
-    "DialEnd": "dial_end",
-    "BridgeEnter": "bridge_enter",
-    "BridgeLeave": "bridge_leave",
-    "QueueCallerJoin": "queue_join",
-    "QueueCallerAbandon": "queue_abandon",
-    "QueueCallerLeave": "queue_leave",
-    "Hold": "hold",
-    "Unhold": "unhold",
-    "BlindTransfer": "blind_transfer",
-    "AttendedTransfer": "attended_transfer",
-    "Pickup": "pickup",
-}
-
-
-def _time(event: Message, now: float) -> float:
-    stamp = event.get("Timestamp")
-    if stamp is None:
-        return now
-    try:
-        at = float(stamp)
-    except ValueError:
-        return now
-    return at if 0 < at < 4e9 else now
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdecimal() else None

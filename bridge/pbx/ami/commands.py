@@ -1,0 +1,186 @@
+"""The connection of the user that commands: dial, hang up, ask for receipts. All of it runs in the link's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from bridge.domain.errors import RingbridgeError
+from bridge.pbx.ami.codec import LocalError, Message
+from bridge.pbx.ami.model import Channel
+from bridge.pbx.ami.orders import RECEIPTS, originate
+from bridge.pbx.ami.session import (
+    LoginRefused,
+    NoReply,
+    Pause,
+    Reply,
+    Session,
+    Timings,
+    connect,
+    resolver,
+    told,
+)
+from bridge.pbx.ami.tracker import Batch, Tracker
+from bridge.pbx.ami.wire import LinkDown
+from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
+from bridge.settings import Pbx
+
+log = logging.getLogger(__name__)
+
+
+class Commander:
+    """Keeps the connection up, and sends each command at most once."""
+
+    def __init__(
+        self,
+        pbx: Pbx,
+        secret: str,
+        timings: Timings,
+        tracker: Tracker,
+        deliver: Callable[[Batch], None],
+        synced: Callable[[], bool],
+    ) -> None:
+        self._pbx = pbx
+        self._secret = secret
+        self._timings = timings
+        self._tracker = tracker
+        self._deliver = deliver
+        self._synced = synced
+        self._session: Session | None = None
+        self._tried = asyncio.Event()
+        self.fault = "not connected yet"
+        """Why there is no connection, for a person."""
+
+    @property
+    def up(self) -> bool:
+        """Whether commands can be sent."""
+        return self._session is not None and self._session.up
+
+    async def tried(self) -> None:
+        """Wait until the first try is over, however it ended; not for long."""
+        try:
+            await asyncio.wait_for(self._tried.wait(), self._timings.commands)
+        except TimeoutError:
+            log.info("the command user of PBX %s is not signed in yet", self._pbx.name)
+
+    async def keep(self) -> None:
+        """Connect, again and again, until cancelled."""
+        pause = Pause(self._timings)
+        while True:
+            refused = False
+            try:
+                await self._once(pause)
+            except RingbridgeError as error:
+                self.fault = error.message
+                refused = isinstance(error, LoginRefused)
+                (log.error if refused else log.warning)("PBX %s, commands: %s", self._pbx.name, error.message)
+                self._tried.set()
+            except Exception as error:
+                # The link must outlive whatever one connection does.
+                self.fault = f"a fault in the link ({type(error).__name__}); it is in the log"
+                log.exception("the command connection of %s failed", self._pbx.name)
+            await asyncio.sleep(pause.next(refused=refused))
+
+    async def _once(self, pause: Pause) -> None:
+        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        session = await connect(
+            self._pbx,
+            self._pbx.command_username,
+            self._secret,
+            on_events=_ignore,
+            on_lost=resolver(lost),
+            events=False,
+            timings=self._timings,
+        )
+        self._session = session
+        self._tried.set()
+        pause.reset()
+        try:
+            self.fault = await lost
+        finally:
+            self._session = None
+            self._tried.clear()
+            session.close()
+
+    async def dial(self, order: DialOrder, deadline: float) -> Outcome:
+        """One Originate, or none. See PbxLink."""
+        try:
+            fields = originate(order)
+        except LocalError as error:
+            return Outcome(False, Reason.REFUSED, error.message)
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if not self._synced():
+            return Outcome(
+                False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was dialled"
+            )
+        self._tracker.expect(replace(order.expected, attempt=order.attempt))
+        try:
+            reply = await session.ask("Originate", fields, deadline=deadline)
+        except (LinkDown, LocalError) as error:
+            self._tracker.unexpect(order.attempt)
+            return Outcome(False, Reason.LINK_DOWN, error.message)
+        except NoReply as error:
+            return Outcome(False, Reason.TIMEOUT, error.message)
+        if reply.ok:
+            return Outcome(True, Reason.SENT, "the PBX dials")
+        self._tracker.unexpect(order.attempt)
+        return Outcome(False, Reason.REFUSED, f"the PBX refused: {told(reply.text)}")
+
+    async def hangup(self, call_id: str, agent: str | None) -> Outcome:
+        """Hang up that agent's leg, or every leg. See PbxLink."""
+        book = self._tracker.book
+        call = book.calls.get(call_id)
+        if call is None:
+            return Outcome(False, Reason.NOT_FOUND, "that call is over")
+        if agent is None:
+            legs = [book.channels[uid] for uid in call.legs]
+        else:
+            guest = [book.channels[call.guest]] if call.guest in book.channels else []
+            legs = [leg for leg in [*guest, *book.live_legs(call)] if book.party(leg).agent == agent]
+            legs = sorted(legs, key=lambda leg: (leg.bridge is not None, leg.state, leg.born))[-1:]
+        if not legs:
+            return Outcome(False, Reason.NOT_FOUND, "that agent has no phone in the call")
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if agent is not None:
+            self._tracker.leg_wants_end(legs[0], call, None, time.time())
+            self._deliver(Batch(*book.take()))
+        return await self._hang_up_legs(session, legs)
+
+    async def _hang_up_legs(self, session: Session, legs: list[Channel]) -> Outcome:
+        asked = [session.ask("Hangup", {"Channel": leg.name, "Cause": "16"}) for leg in legs]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        if any(isinstance(answer, Reply) and answer.ok for answer in answers):
+            return Outcome(True, Reason.SENT, "hung up")
+        if any(isinstance(answer, NoReply) for answer in answers):
+            return Outcome(False, Reason.TIMEOUT, "the PBX did not answer; look whether the call has ended")
+        refusals = [answer for answer in answers if isinstance(answer, Reply)]
+        if refusals:
+            return Outcome(False, Reason.REFUSED, f"the PBX refused: {told(refusals[0].text)}")
+        return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the call goes on")
+
+    async def receipts(self, attempt: str) -> Receipts:
+        """What AstDB says of the attempt's legs. See PbxLink."""
+        return Receipts(await self._receipt(f"{attempt}-agent"), await self._receipt(f"{attempt}-customer"))
+
+    async def _receipt(self, key: str) -> bool | None:
+        session = self._session
+        if session is None:
+            return None
+        try:
+            reply = await session.ask("DBGet", {"Family": RECEIPTS, "Key": key}, listed=None)
+        except (LinkDown, NoReply, LocalError):
+            return None
+        if reply.ok:
+            return True
+        return False if "not found" in reply.text.lower() else None
+
+
+def _ignore(messages: list[Message]) -> None:
+    """The command user hears no events."""

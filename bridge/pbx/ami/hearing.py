@@ -1,0 +1,69 @@
+"""Which of AMI's events are heard, and by which method of the tracker; how their headers are read."""
+
+from __future__ import annotations
+
+from bridge.pbx.ami.codec import Message
+
+HEARD: dict[str, str] = {
+    "Newchannel": "new_channel",
+    "NewCallerid": "new_caller_id",
+    "Newstate": "new_state",
+    "Rename": "rename",
+    "HangupRequest": "hangup_request",
+    "Hangup": "hangup",
+    "DialBegin": "dial_begin",
+    "DialState": "dial_state",
+    "DialEnd": "dial_end",
+    "BridgeEnter": "bridge_enter",
+    "BridgeLeave": "bridge_leave",
+    "QueueCallerJoin": "queue_join",
+    "QueueCallerAbandon": "queue_abandon",
+    "QueueCallerLeave": "queue_leave",
+    "Hold": "hold",
+    "Unhold": "unhold",
+    "BlindTransfer": "blind_transfer",
+    "AttendedTransfer": "attended_transfer",
+    "Pickup": "pickup",
+}
+
+UNHEARD = frozenset(
+    {
+        "DeviceStateChange",
+        "PresenceStateChange",
+        "ExtensionStatus",
+        "PresenceStatus",
+        "QueueMemberStatus",
+        "NewConnectedLine",
+        "NewAccountCode",
+        "MusicOnHoldStart",
+        "MusicOnHoldStop",
+        "RTCPSent",
+        "RTCPReceived",
+        "VarSet",
+        "Newexten",
+        "ContactStatus",
+        "PeerStatus",
+        "Cdr",
+        "CEL",
+        "ChallengeSent",
+        "SuccessfulAuth",
+    }
+)
+"""Frequent events that nobody hears: the codec need not even parse them."""
+
+
+def event_time(event: Message, now: float) -> float:
+    """When the PBX says it happened (seconds since the epoch), else `now`."""
+    stamp = event.get("Timestamp")
+    if stamp is None:
+        return now
+    try:
+        at = float(stamp)
+    except ValueError:
+        return now
+    return at if 0 < at < 4e9 else now
+
+
+def number(text: str | None) -> int | None:
+    """A header that should be a number, None where it is none."""
+    return int(text) if text is not None and text.isdecimal() else None
