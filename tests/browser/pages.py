@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -170,11 +169,6 @@ class AgentPage:
     @property
     def problems(self) -> Locator:
         return self.page.locator(".problem")
-
-    def screenshot(self, folder: Path, name: str) -> None:
-        """Kept for people to look at."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=folder / name)
 
 
 class SupervisorPage:

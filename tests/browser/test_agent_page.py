@@ -51,6 +51,14 @@ def painted(desk: Desk, call: str, username: str = "maria") -> Pop:
     return until(acknowledged, what=f"the acknowledgement of {call}")
 
 
+def keep(page: Page, name: str) -> None:
+    """A picture for people, where RINGBRIDGE_SCREENSHOTS names a folder for it."""
+    folder = os.environ.get("RINGBRIDGE_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / name)
+
+
 def recorded(desk: Desk, call: str) -> None:
     """Wait for the recorder, whose row a disposition needs."""
 
@@ -117,6 +125,18 @@ def test_a_call_from_ring_to_saved_outcome(maria: AgentPage, desk: Desk) -> None
     maria.page.reload()
     maria.live()
     maria.idle()
+
+
+def test_an_outcome_saved_while_talking_closes_the_call_when_it_ends(maria: AgentPage, desk: Desk) -> None:
+    call = desk.ring("maria")
+    desk.connect(call, "maria")
+    maria.pop("connected")
+    recorded(desk, call)
+    maria.save(3, "Has a boiler already")
+    expect(maria.page.locator(".pop .outcome-word")).to_contain_text("Saved")
+    desk.end(call)
+    maria.idle()
+    maria.expect_state("ready")
 
 
 def test_a_pop_needs_no_request_to_be_painted(maria: AgentPage, desk: Desk) -> None:
@@ -208,7 +228,11 @@ def test_the_stream_comes_back_by_itself_and_brings_what_was_missed(maria: Agent
     maria.pop("ringing", seconds=30)
     expect(maria.page.locator("#link")).to_have_text("Live")
     painted(desk, call)
+    desk.stop("api")
+    expect(maria.page.locator("#link")).to_have_text("Reconnecting")
     desk.end(call, "abandoned", 0)
+    desk.start("api")
+    expect(maria.page.locator("#link")).to_have_text("Live", timeout=30000)
     maria.idle()
 
 
@@ -250,18 +274,16 @@ def test_it_is_accessible_and_fits_at_every_size(
     painted(desk, call)
     assert violations(page) == []
     assert sideways(page) <= 0
+    desk.connect(call, "maria")
+    maria.pop("connected")
+    at_desk = (scheme, size) == ("light", DESKTOP)
+    keep(page, "agent.png" if at_desk else f"agent-{scheme}-{size['width']}.png")
     page.keyboard.press("Alt+p")
     assert violations(page) == []
     page.keyboard.press("Escape")
-    folder = os.environ.get("RINGBRIDGE_SCREENSHOTS")
-    if folder:
-        name = (
-            "agent.png"
-            if (scheme, size["width"]) == ("light", 1366)
-            else f"agent-{scheme}-{size['width']}.png"
-        )
-        maria.screenshot(Path(folder), name)
-    desk.end(call, "abandoned", 0)
+    desk.end(call)
+    maria.pop("ended")
+    assert violations(page) == []
 
 
 def test_the_theme_can_be_chosen_and_stays(maria: AgentPage) -> None:
@@ -299,6 +321,7 @@ def test_the_supervisor_sees_the_day_and_stops_all_dialling(page: Page, desk: De
         expect(page.locator("#dialling-word")).to_have_text("All dialling is stopped")
         assert desk.admin.get("/api/v1/dialing")["state"] == "stopped"
         assert violations(page) == []
+        keep(page, "supervisor.png")
         board.move_dialling()
         expect(page.locator("#dialling-word")).to_have_text("Dialling is on")
         page.emulate_media(color_scheme="dark")

@@ -10,6 +10,7 @@ import { Stream } from "./stream.js";
 const REASONS = ["Break", "Lunch", "Meeting", "Training", "Other"];
 const LEAVE_AFTER_MS = 4000;
 const ACK_TRIES = 4;
+const RECHECK_AFTER_MS = 1500;
 const NEXT = {
   ready: "The next call appears here by itself.",
   paused: "No calls come while you are paused. Press Alt R when you are back.",
@@ -24,6 +25,9 @@ const closed = new Set();
 let chosen = null;
 let state = { state: "offline", reason: null, since: null, device: null };
 let session = null;
+let wasDown = false;
+/** The last call was written down before it ended. */
+let writtenEarly = false;
 
 // State
 
@@ -40,6 +44,14 @@ function showState(next) {
   say(byId("who-device"), device(state.device ?? session?.agent.device) || "Choose a phone");
   for (const view of views.values()) labelSave(view);
   tick();
+  backToReady();
+}
+
+/** After a call the service puts an agent into wrap-up; who has written everything down already needs none. */
+function backToReady() {
+  if (!writtenEarly || state.state !== "wrapup" || views.size > 0) return;
+  writtenEarly = false;
+  setState("ready");
 }
 
 async function setState(name, reason) {
@@ -88,7 +100,10 @@ function buildMenu() {
 // Pops
 
 function showPop(pop, arrived) {
+  // A stream that is opened again begins with every call that stands, those closed here without a word too.
+  if (pop.state === "ended" && closed.has(pop.id)) return;
   closed.delete(pop.id);
+  writtenEarly = false;
   const known = views.get(pop.id);
   if (known) {
     known.update(pop);
@@ -152,16 +167,34 @@ function changePop(change, arrived) {
 
 function ended(view, change) {
   say(byId("announce"), `Call with ${caller(view.pop)} ended`);
-  const talked = Boolean(view.pop.connected_at);
+  const toWrite = Boolean(view.pop.connected_at) && change.keep !== false;
   loadRecent();
-  if (view.saved && view.untouched) {
+  if (view.settled) {
+    writtenEarly = true;
     letGo(view);
-  } else if (talked && change.keep !== false) {
-    // Time to write it down: no new call should come while the agent does.
-    if (state.state === "ready" && views.size === 1) setState("wrapup");
+    backToReady();
+  } else if (toWrite) {
+    labelSave(view);
   } else if (view.untouched) {
     toast(`${caller(view.pop)}: ${cause(change.reason).toLowerCase()}`);
     setTimeout(() => { if (view.ended && view.untouched) letGo(view); }, change.reason === "answered_elsewhere" ? 0 : LEAVE_AFTER_MS);
+  }
+}
+
+/** After a gap: a call that ended meanwhile, and whose end nobody can tell us again, must not stay on the page. */
+async function recheck() {
+  for (const view of [...views.values()]) {
+    if (view.ended) continue;
+    try {
+      const call = await request("GET", `/calls/${encodeURIComponent(view.pop.call)}`);
+      if (!call.ended_at || view.ended) continue;
+      changePop({
+        pop: view.pop.id, call: call.id, state: "ended", at: call.ended_at, type: "call.ended",
+        keep: Boolean(view.pop.connected_at), reason: call.cause, ended: { cause: call.cause, talk_ms: call.talk_ms },
+      }, performance.now());
+    } catch (fault) {
+      if (fault.status === 401) signedOut();
+    }
   }
 }
 
@@ -329,7 +362,13 @@ function tick() {
 function showLink(link) {
   byId("link").dataset.link = link;
   say(byId("link").lastElementChild, { live: "Live", connecting: "Connecting", down: "Reconnecting" }[link]);
-  if (link === "live") solved("link");
+  if (link !== "live") {
+    wasDown ||= link === "down";
+    return;
+  }
+  solved("link");
+  if (wasDown) setTimeout(recheck, RECHECK_AFTER_MS);
+  wasDown = false;
 }
 
 function offerNotifications() {

@@ -44,6 +44,9 @@ export class PopView {
   get ended() { return this.pop.state === "ended"; }
   get untouched() { return !this.draft.outcome && !this.draft.note.trim(); }
 
+  /** Saved, and nothing typed since. */
+  get settled() { return this.saved !== null && JSON.stringify(this.saved) === JSON.stringify(this.draft); }
+
   /** Take over what a later message says. */
   update(change) {
     Object.assign(this.pop, change);
