@@ -40,7 +40,7 @@ class OriginNotAllowed(Forbidden):
 class CallbackNew(Body):
     """A wish to be called. `when` is RFC 3339 with an offset, or a local time with `timezone` beside it; left out: now."""
 
-    number: Annotated[Line, StringConstraints(min_length=1, max_length=40)]
+    number: Annotated[Line, StringConstraints(max_length=40)]
     site: Annotated[Line, StringConstraints(min_length=1, max_length=40)] | None = Field(
         None, description="the site's key, where the header X-Site-Key is not sent"
     )

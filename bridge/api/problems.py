@@ -44,8 +44,9 @@ _FIELD_CODES = {
     "string_too_long": "too_long",
     "string_too_short": "too_short",
     "too_long": "too_long",
-    "json_invalid": "json_invalid",
+    "too_short": "too_short",
 }
+_TYPE_WORDS = frozenset({"bool", "str", "int", "float", "constrained-str"})
 
 
 class Fault(BaseModel):
@@ -104,16 +105,25 @@ def problem(
     return response
 
 
-def faults_of(error: ValidationError, prefix: str = "") -> list[Fault]:
+def faults_of(error: ValidationError) -> list[Fault]:
     """What pydantic found, field by field, without the values."""
-    found = []
+    found: list[Fault] = []
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
-        path = ".".join(str(part) for part in fault["loc"]) or prefix or "body"
+        path = ".".join(_path(fault["loc"], fault["type"])) or "body"
         message = fault["msg"].removeprefix("Value error, ")
         control = "control characters" in message
         code = "control_character" if control else _FIELD_CODES.get(fault["type"], "invalid")
         found.append(Fault(field=_clean(path), code=code, message=message))
-    return found
+    # Each way to read a field of several types fails on its own; the first says enough, a control character more.
+    found.sort(key=lambda fault: fault.code != "control_character")
+    return list({fault.field: fault for fault in reversed(found)}.values())[::-1]
+
+
+def _path(loc: tuple[int | str, ...], kind: str) -> list[str]:
+    """The field's place, without pydantic's own words for the types it tried."""
+    if kind == "extra_forbidden":
+        return [str(part) for part in loc]
+    return [str(part) for part in loc if "[" not in str(part) and part not in _TYPE_WORDS]
 
 
 def install(app: Flask) -> None:

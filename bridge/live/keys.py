@@ -60,3 +60,8 @@ CALLS_CUT = "rb:calls:cut"
 def listen_metrics(pbx: str) -> str:
     """Hash, counter to value: what the listener of this PBX counts, for /metrics."""
     return f"rb:metrics:listen:{pbx}"
+
+
+def reading(group: str) -> str:
+    """Set while a consumer of this group of `rb:calls` reads; expires within seconds."""
+    return f"rb:reading:{group}"

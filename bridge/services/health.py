@@ -19,8 +19,6 @@ from bridge.settings import Settings
 from bridge.store.database import Sessions
 from bridge.store.models import AgentState, Attempt, Callback, Switch
 
-_IDLE_MS = 20_000
-"""A reader of `rb:calls` that did not ask for so long is not running."""
 _PROBE = "readyz"
 
 
@@ -119,11 +117,7 @@ def _worker(server: redis.Redis, queue: str) -> str:
 
 
 def _reader(server: redis.Redis, group: str) -> str:
-    try:
-        consumers = cast(list[dict[str, Any]], server.xinfo_consumers(keys.CALLS, group))
-    except redis.ResponseError:
-        consumers = []
-    if any(int(consumer["idle"]) < _IDLE_MS for consumer in consumers):
+    if server.exists(keys.reading(group)):
         return ""
     return f"it does not read the call events; run: ringbridge {group}"
 
