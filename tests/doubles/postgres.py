@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,11 +15,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from conftest import RedisServer, make_settings, until
 
+from bridge.live.connection import connect
 from bridge.settings import Database, Pbx, RedisSection, Settings
 from bridge.store.database import upgrade
 
 _numbers = count(1)
+_PR_SET_PDEATHSIG = 1
 
 
 def _programs() -> Path | None:
@@ -49,29 +54,54 @@ def postgres() -> Iterator[str]:
     if user is not None:
         shutil.chown(folder, user)
 
-    def run(*command: str) -> None:
-        done = subprocess.run(
-            [str(programs / command[0]), *command[1:]],
-            user=user,
-            cwd="/tmp",
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C", "HOME": str(folder)}
     data = folder / "data"
-    run("initdb", "-D", str(data), "-U", "ringbridge", "--auth=trust", "--no-sync", "-E", "UTF8")
-    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+    made = subprocess.run(
+        [programs / "initdb", "-D", data, "-U", "ringbridge", "--auth=trust", "--no-sync", "-E", "UTF8"],
+        user=user,
+        cwd="/tmp",
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    settings = ("listen_addresses=", f"unix_socket_directories={folder}", "fsync=off")
+    # A child of ours and no daemon: a test run that is killed takes the server along.
+    server = subprocess.Popen(
+        [programs / "postgres", "-D", data, *(word for value in settings for word in ("-c", value))],
+        user=user,
+        cwd="/tmp",
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=_die_with_parent,
+    )
     try:
-        run("pg_ctl", "-D", str(data), "-w", "-o", options, "-l", str(folder / "log"), "start")
+        until(lambda: server.poll() is not None or _answers(folder), 60, "PostgreSQL")
+        assert server.poll() is None
         yield str(folder)
     finally:
-        run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
+        server.send_signal(signal.SIGQUIT)
+        server.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _die_with_parent() -> None:
+    """Linux only; elsewhere the server outlives a run that is killed."""
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
+
+
+def _answers(folder: Path) -> bool:
+    try:
+        psycopg.connect(f"host={folder} user=ringbridge dbname=postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def url(folder: str, database: str) -> str:
@@ -92,10 +122,6 @@ def settings(
     request: pytest.FixtureRequest, tmp_path: Path, shared_redis: object, migrated_database: Path
 ) -> Settings:
     """As the common fixture of that name, once on each database."""
-    from conftest import RedisServer, make_settings
-
-    from bridge.live.connection import connect
-
     assert isinstance(shared_redis, RedisServer)
     if request.param == "sqlite":
         made = make_settings(tmp_path / "data", migrated_database, shared_redis.url)
