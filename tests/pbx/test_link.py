@@ -181,6 +181,25 @@ def test_a_caller_who_gives_up(lab: Lab, link: AmiLink, sink: Sink) -> None:
     assert sink.heard[3].data["cause"] == "cancelled"
 
 
+def test_a_phone_that_rings_out(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("102", Behaviour.NO_ANSWER)
+    wanted = order(first="customer", number="+16465550150")
+    assert link.dial(wanted).ok
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert [e.data["reason"] for e in sink.of(CallEventType.UNOFFERED)] == ["no_answer"]
+    assert sink.heard[-1].data["cause"] == "no_answer"
+
+
+def test_an_internal_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
+    lab.phone("102", answer_after=0.2)
+    lab.call("102", phone="101", hangup_after=1)
+    until(lambda: sink.of(CallEventType.ENDED))
+    assert sink.kinds() == ["started", "offered", "connected", "ended"]
+    ended = sink.heard[-1].data
+    assert (ended["direction"], ended["cause"]) == ("internal", "completed")
+    assert (ended["from"]["agent"], ended["to"]["extension"]) == ("anna", "102")
+
+
 def test_a_withheld_number_is_never_published(lab: Lab, link: AmiLink, sink: Sink) -> None:
     lab.phone("101", answer_after=0.2)
     lab.call(DID, caller=CALLER, name="Mallory", withheld=True, hangup_after=1)

@@ -11,7 +11,8 @@ from ami_story import AGENTS, TRACES, play, told
 from bridge.domain.calls import CallEvent, Expected
 from bridge.pbx.ami.tracker import Tracker
 
-OURS = TRACES / "ours" / "asterisk-22"
+OURS = TRACES / "ours"
+VERSIONS = ["asterisk-22", "asterisk-16"]
 
 # In every story N is the customer; started is the same for all.
 STORIES: dict[str, list[str]] = {
@@ -98,17 +99,18 @@ def expected(path: Path) -> Expected:
     )
 
 
-def run(scenario: str) -> tuple[Expected, list[CallEvent], Tracker]:
-    path = OURS / f"{scenario}.jsonl"
+def run(scenario: str, version: str) -> tuple[Expected, list[CallEvent], Tracker]:
+    path = OURS / version / f"{scenario}.jsonl"
     order = expected(path)
     tracker = Tracker("lab", ("PJSIP/trunk",), AGENTS)
     tracker.expect(order)
     return order, play(path, tracker), tracker
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("scenario", STORIES)
-def test_the_story_is_the_witnesss(scenario: str) -> None:
-    order, events, tracker = run(scenario)
+def test_the_story_is_the_witnesss(scenario: str, version: str) -> None:
+    order, events, tracker = run(scenario, version)
     assert order.number is not None
     [story] = told(events).values()
     short = [line.replace(order.number, "N") for line in story]
@@ -117,7 +119,7 @@ def test_the_story_is_the_witnesss(scenario: str) -> None:
 
 
 def test_the_start_carries_what_the_dial_is_for() -> None:
-    order, events, _ = run("agent_first_answered")
+    order, events, _ = run("agent_first_answered", "asterisk-22")
     data = events[0].data
     assert events[0].call == f"lab-{order.attempt}"
     assert data["attempt"] == order.attempt
@@ -127,8 +129,9 @@ def test_the_start_carries_what_the_dial_is_for() -> None:
     assert data["to"]["number"] == order.number
 
 
-def test_the_same_originate_again_is_another_call_that_is_refused() -> None:
-    order, events, _ = run("agent_first_dialed_again")
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_same_originate_again_is_another_call_that_is_refused(version: str) -> None:
+    order, events, _ = run("agent_first_dialed_again", version)
     assert order.number is not None
     stories = told(events)
     [first, *others] = stories.values()
@@ -140,3 +143,17 @@ def test_the_same_originate_again_is_another_call_that_is_refused() -> None:
     for story in others:
         assert story == ["started - - > -", "ended rejected 21 - - > - - by -"]
     assert [event.data.get("attempt") for event in events if event.seq == 1] == [order.attempt, None, None]
+
+
+def test_a_dial_of_which_only_the_id_is_known_still_tells_agent_from_customer() -> None:
+    path = OURS / "asterisk-22" / "agent_first_customer_busy.jsonl"
+    order = expected(path)
+    tracker = Tracker("lab", ("PJSIP/trunk",), AGENTS)
+    tracker.expect(Expected(order.attempt))
+    [story] = told(play(path, tracker)).values()
+    assert story == [
+        "started outbound - > -",
+        "offered 101",
+        f"unoffered {order.number} busy",
+        f"ended busy 17 outbound 101 > {order.number} - by -",
+    ]

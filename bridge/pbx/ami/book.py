@@ -152,7 +152,12 @@ class Book(Lines):
     @staticmethod
     def is_agent_leg(call: Call, channel: Channel) -> bool:
         """Whether this is the leg to the agent of our own dial."""
-        return channel.real and call.agent_device is not None and channel.device == call.agent_device
+        if not channel.real:
+            return False
+        if call.agent_device is None or call.agent_device.startswith("Local/"):
+            # Which phone that is was not said: the one inside.
+            return not channel.trunk
+        return channel.device == call.agent_device
 
     def start(self, call: Call, at: float) -> None:
         """Publish the call's start, once, with the time of its birth."""
@@ -184,7 +189,7 @@ class Book(Lines):
 
     def direct(self, call: Call, leg: Channel) -> None:
         """Learn direction, from and to of a call from a leg that it dials."""
-        if call.attempt is not None or not leg.real:
+        if (call.attempt is not None and call.agent_device is not None) or not leg.real:
             return
         party = self.parties.party(leg)
         if call.direction is None and (leg.trunk or not call.originated):
