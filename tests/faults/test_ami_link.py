@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -427,7 +430,13 @@ def test_after_a_gap_the_picture_is_the_pbxs_and_the_gap_is_said(server: FakeAst
         until(lambda: "call.connected" in sink.kinds())
         server.channels = [
             channel("1795000000.1", "PJSIP/102-00000009", CallerIDNum="102", Exten="103", Application="Dial"),
-            channel("1795000000.2", "PJSIP/103-0000000a", link="1795000000.1", ChannelState="5", Application="AppDial"),
+            channel(
+                "1795000000.2",
+                "PJSIP/103-0000000a",
+                link="1795000000.1",
+                ChannelState="5",
+                Application="AppDial",
+            ),
         ]
         server.cut()
         until(lambda: len(sink.facts) >= 2)
@@ -565,3 +574,38 @@ def test_a_user_who_may_not_ask_shows_numbers_and_says_so(
         until(lambda: "call.ended" in sink.kinds())
     assert sink.heard[0].data["from"]["number"] == "+15553001001"
     assert "write = reporting" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate that a PBX on loopback signed itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pbx"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*request, *names, "-out", cert, "-keyout", key], check=True, capture_output=True)
+    return cert, key
+
+
+def test_over_tls_with_the_pbxs_own_authority_only(certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with FakeAsterisk(tls=context) as fake:
+        trusting = AmiLink(pbx(fake.port, tls=True, tls_ca=cert), (sink := Sink()), timings=QUICK)
+        trusting.start()
+        until(lambda: sink.facts)
+        trusting.stop()
+        logins = fake.logins
+        doubting = AmiLink(pbx(fake.port, tls=True), (other := Sink()), timings=QUICK)
+        doubting.start()
+        until(lambda: any("not trusted" in reason for reason in other.downs))
+        doubting.stop()
+        assert fake.logins == logins
+        missing = AmiLink(pbx(fake.port, tls=True, tls_ca=cert / "no"), (third := Sink()), timings=QUICK)
+        missing.start()
+        until(lambda: any("tls_ca cannot be read" in reason for reason in third.downs))
+        missing.stop()

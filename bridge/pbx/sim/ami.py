@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -72,7 +73,10 @@ class _Connection:
 class FakeAsterisk:
     """Start with `with`; every attribute may be changed while it runs."""
 
-    def __init__(self, users: Mapping[str, str] | None = None, port: int = 0) -> None:
+    def __init__(
+        self, users: Mapping[str, str] | None = None, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.users = dict(users or {"ringbridge": "reader-secret", "ringbridge-dial": "dialler-secret"})
         self.banner = BANNER
         self.channels: list[Fields] = []
@@ -186,6 +190,12 @@ class FakeAsterisk:
             except OSError:
                 return
             self.accepted += 1
+            if self._tls is not None:
+                try:
+                    sock = self._tls.wrap_socket(sock, server_side=True)
+                except OSError:
+                    sock.close()
+                    continue
             connection = _Connection(sock)
             self._connections.append(connection)
             self._spawn(self._serve, connection)
