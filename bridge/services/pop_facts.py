@@ -133,6 +133,7 @@ class PopFacts:
         self.prefetch(story)
         found = self._await(story.call)
         client, script = self._client_and_script(story, found)
+        fields = self._fields(story, agent, client, found)
         return {
             "name": story.name or (found.callback or {}).get("name") or None,
             "number_text": _readable(found.number or story.number, client),
@@ -140,8 +141,8 @@ class PopFacts:
             "customer": found.customer,
             "earlier": found.earlier,
             "callback": found.callback,
-            "client": _client_card(client, self._fields(story, agent, client, found)),
-            "script": _script_card(script, self._fields(story, agent, client, found)),
+            "client": _client_card(client, fields),
+            "script": _script_card(script, fields),
         }
 
     def _await(self, call: str) -> Found:

@@ -14,16 +14,17 @@ import socket
 import threading
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import cast
 
 import redis
 import structlog
 
 from bridge.domain.calls import CallEventType
 from bridge.live import keys, screens
+from bridge.live.connection import DOWN as REDIS_DOWN
 from bridge.live.connection import connect
 from bridge.services.pop_building import CallStory, PopBook, PopState, Shown, pop_id
-from bridge.services.pop_facts import DOWN, PopFacts
+from bridge.services.pop_facts import BUDGET_SECONDS, DOWN, PopFacts
 from bridge.services.pop_rows import PopRows
 from bridge.settings import Settings
 from bridge.store.database import Sessions, open_database
@@ -47,14 +48,22 @@ Entry = tuple[str, Mapping[str, str]]
 class PopBuilder:
     """One pop builder on one Redis connection; `step` handles one batch."""
 
-    def __init__(self, live: redis.Redis, sessions: Sessions, rows: PopRows, name: str) -> None:
+    def __init__(
+        self,
+        live: redis.Redis,
+        sessions: Sessions,
+        rows: PopRows,
+        name: str,
+        *,
+        budget_seconds: float = BUDGET_SECONDS,
+    ) -> None:
         self._live = live
         self._rows = rows
         self._name = name
         self._lock = threading.RLock()
         self._stories: dict[str, CallStory] = {}
         self._leading = False
-        self.facts = PopFacts(sessions, self._fill_in)
+        self.facts = PopFacts(sessions, self._fill_in, budget_seconds=budget_seconds)
         self._book = PopBook(self.facts)
 
     def step(self, block_ms: int = READ_MS) -> int:
@@ -77,7 +86,7 @@ class PopBuilder:
         """Forget calls that ended long ago and were never written down."""
         for key in self._live.scan_iter(match=keys.pops("*"), count=500):
             pops = cast(dict[str, str], self._live.hgetall(key))
-            old = [field for field, text in pops.items() if _is_over(json.loads(text), now)]
+            old = [field for field, text in pops.items() if _is_over(text, now)]
             if old:
                 self._live.hdel(key, *old)
 
@@ -140,7 +149,7 @@ class PopBuilder:
                 continue
             try:
                 shown += self._event(fields, touched)
-            except (KeyError, TypeError, ValueError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 # One entry that cannot be read must not stop every pop after it.
                 log.error("call event not understood", type=fields.get("type"), error=repr(error))
         if self._commit(shown, touched.values(), [id for id, _ in entries]):
@@ -228,11 +237,16 @@ def _write(pipe: redis.client.Pipeline, one: Shown) -> None:
         pipe.expire(key, STORY_SECONDS)
 
 
-def _is_over(pop: Mapping[str, Any], now: datetime) -> bool:
-    began = datetime.fromisoformat(pop["connected_at"] or pop["at"])
-    ended = pop["state"] == PopState.ENDED
-    talk = timedelta(milliseconds=(pop.get("ended") or {}).get("talk_ms") or 0)
-    return now - began - talk > (KEEP_ENDED if ended else timedelta(hours=24))
+def _is_over(text: str, now: datetime) -> bool:
+    """Whether a stored pop has been there long enough; one that cannot be read has."""
+    try:
+        pop = json.loads(text)
+        began = datetime.fromisoformat(pop["connected_at"] or pop["at"])
+        talk = timedelta(milliseconds=(pop.get("ended") or {}).get("talk_ms") or 0)
+        keep = KEEP_ENDED if pop["state"] == PopState.ENDED else timedelta(seconds=STORY_SECONDS)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return True
+    return now - began - talk > keep
 
 
 def run(settings: Settings, stop: threading.Event | None = None) -> None:
@@ -257,13 +271,13 @@ def run(settings: Settings, stop: threading.Event | None = None) -> None:
         try:
             builder.step()
             pause = 0.1
-        except redis.RedisError as error:
+        except REDIS_DOWN as error:
             log.warning("Redis does not answer; pops wait", error=str(error), retry_seconds=pause)
             stop.wait(pause)
             pause = min(pause * 2, 2.0)
     try:
         builder.resign()
-    except redis.RedisError:
+    except REDIS_DOWN:
         log.info("lease left to expire")
     rows.stop()
     builder.facts.close()
@@ -287,7 +301,7 @@ def _keep_fresh(settings: Settings, builder: PopBuilder, stop: threading.Event) 
                     _load(builder)
                     builder.sweep(datetime.now(UTC))
                     _wait_for_change(heard, stop)
-        except redis.RedisError:
+        except REDIS_DOWN:
             _load(builder)
             stop.wait(1.0)
 
