@@ -13,6 +13,8 @@ from bridge.domain.attempts import AttemptState
 from bridge.domain.errors import Invalid
 
 AGENT_NO_ANSWER = "agent_no_answer"
+NOT_DIALED = "not_dialed"
+"""Reconciliation found that the customer's leg was never dialled."""
 MAX_TRIES = 3
 RETRY_MINUTES = (5, 15, 60)
 EXPIRE_HOURS = 8
@@ -29,7 +31,7 @@ NO_TRY_USED = frozenset(
     {
         AGENT_NO_ANSWER,
         "never_sent",
-        "not_dialed",
+        NOT_DIALED,
         "refused",
         "link_down",
         "not_found",

@@ -8,13 +8,14 @@ from typing import Any
 
 import structlog
 from prometheus_client import Counter
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus, check_transition
 from bridge.domain.callbacks import (
     AGENT_NO_ANSWER,
     MAX_TRIES,
+    NOT_DIALED,
     RETRY_MINUTES,
     Next,
     Then,
@@ -155,7 +156,9 @@ def _end(session: Session, attempt: Attempt, old: AttemptState, now: datetime, *
     state = AttemptState(attempt.state)
     _move_callback(session, attempt, state, now)
     if attempt.reason == AGENT_NO_ANSWER and attempt.agent_id is not None:
-        _pause(session, attempt.agent_id, now)
+        _pause(session, attempt.agent_id, "no answer", now)
+    elif attempt.reason == NOT_DIALED and attempt.agent_id is not None and _was_so_before(session, attempt):
+        _pause(session, attempt.agent_id, "phone not reachable", now)
     maybe_alive = state is AttemptState.CANCELLED and old is not AttemptState.CLAIMED and not over
     if maybe_alive:
         session.execute(
@@ -202,13 +205,31 @@ def _callback_values(step: Next, attempt: Attempt, row: Callback, now: datetime)
     }
 
 
-def _pause(session: Session, agent_id: str, now: datetime) -> None:
-    """The same silent phone must not be rung for ever."""
+def _was_so_before(session: Session, attempt: Attempt) -> bool:
+    """Whether the agent's attempt before this one did not get as far as the customer either.
+
+    Once may be a lost link; twice is a phone that is not registered, which shows no leg at all.
+    """
+    before = session.scalar(
+        select(Attempt.reason)
+        .where(
+            Attempt.agent_id == attempt.agent_id,
+            Attempt.id != attempt.id,
+            Attempt.ended_at.is_not(None),
+        )
+        .order_by(Attempt.ended_at.desc())
+        .limit(1)
+    )
+    return before == NOT_DIALED
+
+
+def _pause(session: Session, agent_id: str, reason: str, now: datetime) -> None:
+    """The same silent phone must not be rung for ever, while others could take the call."""
     if changed(
         session,
         update(AgentState)
         .where(AgentState.agent_id == agent_id, AgentState.state == "ready")
-        .values(state="paused", reason="no answer", since=now),
+        .values(state="paused", reason=reason, since=now),
     ):
         row = session.get(AgentState, agent_id, populate_existing=True)
         if row is not None:

@@ -137,6 +137,22 @@ def test_an_agent_who_does_not_answer_costs_no_try_and_is_paused(sessions: Sessi
     assert (state.state, state.reason, state.reserved_by) == ("paused", "no answer", None)
 
 
+def test_a_phone_that_is_not_there_is_paused_the_second_time(
+    sessions: Sessions, redis: Redis, settings: Settings
+) -> None:
+    found_company(sessions)
+    callback_id = ask(sessions, redis, settings).id
+    states = []
+    for minute in range(2):
+        now = NOW + timedelta(minutes=minute)
+        held = dialling.claim(sessions, redis, settings, callback_id, now=now).attempt or ""
+        step(sessions, held, S.DIALING, now=now)
+        step(sessions, held, S.UNCERTAIN, "lost", now=now)
+        step(sessions, held, S.FAILED, "not_dialed", now=now, over=True)
+        states.append((agent_state(sessions).state, callback(sessions, callback_id).tries))
+    assert states == [("ready", 0), ("paused", 0)]
+
+
 def test_three_tries_and_the_reason(sessions: Sessions, redis: Redis, settings: Settings) -> None:
     found_company(sessions)
     callback_id = ask(sessions, redis, settings).id
