@@ -609,3 +609,19 @@ def test_over_tls_with_the_pbxs_own_authority_only(certificate: tuple[Path, Path
         missing.start()
         until(lambda: any("tls_ca cannot be read" in reason for reason in third.downs))
         missing.stop()
+
+
+def test_a_dial_that_never_became_a_channel_is_a_call_that_failed(server: FakeAsterisk) -> None:
+    """What a PBX says whose dialplan lacks our context."""
+    sink = Sink()
+    with linked(server, sink) as link:
+        assert link.dial(order()).ok
+        [fields] = server.asked("Originate")
+        failure = {"ActionID": fields["ActionID"], "Response": "Failure", "Uniqueid": "<null>", "Reason": "0"}
+        server.event("OriginateResponse", **failure)
+        server.event("OriginateResponse", **failure)
+        until(lambda: "call.ended" in sink.kinds())
+        assert link.live_attempts() == frozenset()
+    assert sink.kinds() == ["call.started", "call.ended"]
+    assert sink.heard[0].data["attempt"] == ATTEMPT
+    assert sink.heard[1].data["cause"] == "failed"

@@ -15,7 +15,7 @@ from bridge.pbx.ami.causes import end_cause, unoffered_reason
 from bridge.pbx.ami.lines import Lines
 from bridge.pbx.ami.model import Bridge, Call, Channel, Line
 from bridge.pbx.ami.model import dump as dump_call
-from bridge.pbx.ami.parties import Parties
+from bridge.pbx.ami.parties import Parties, shown
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _BORN = re.compile(r"[0-9]{9,11}\.[0-9]+$")
@@ -134,6 +134,16 @@ class Book(Lines):
         if expected.agent_device:
             call.caller = self.parties.inside(expected.agent_device, expected.agent)
         call.callee = Party(number=expected.number) if expected.number else None
+
+    def refuse(self, attempt: str, at: float) -> None:
+        """A dial of ours that never became a channel is still a call that ended."""
+        expected = self.expected.pop(attempt, None)
+        if expected is None:
+            return
+        call = Call(self.call_id(attempt), attempt, at, originated=True)
+        self._expect(call, expected)
+        self.calls[call.id] = call
+        self.end(call, at)
 
     # --- a call's life ---
 
@@ -375,19 +385,3 @@ class Book(Lines):
 def moment(at: float) -> datetime:
     """Seconds since the epoch as an aware time."""
     return datetime.fromtimestamp(at, UTC)
-
-
-def shown(party: Party | None) -> dict[str, Any] | None:
-    """A party in the published shape, as `Party.as_dict` gives it, but made without copying deeply."""
-    if party is None:
-        return None
-    shape: dict[str, Any] = {
-        "device": party.device,
-        "extension": party.extension,
-        "number": None if party.withheld else party.number,
-        "name": party.name,
-        "agent": party.agent,
-    }
-    if party.withheld:
-        shape["withheld"] = True
-    return shape

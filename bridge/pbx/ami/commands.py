@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from bridge.domain.errors import RingbridgeError
 from bridge.pbx.ami.codec import LocalError, Message
+from bridge.pbx.ami.hearing import DIAL_ACTION
 from bridge.pbx.ami.model import Channel
 from bridge.pbx.ami.orders import RECEIPTS, originate
 from bridge.pbx.ami.session import (
@@ -120,7 +121,9 @@ class Commander:
             )
         self._tracker.expect(replace(order.expected, attempt=order.attempt))
         try:
-            reply = await session.ask("Originate", fields, deadline=deadline)
+            reply = await session.ask(
+                "Originate", fields, deadline=deadline, action_id=f"{DIAL_ACTION}{order.attempt}"
+            )
         except (LinkDown, LocalError) as error:
             self._tracker.unexpect(order.attempt)
             return Outcome(False, Reason.LINK_DOWN, error.message)

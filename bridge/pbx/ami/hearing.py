@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bridge.pbx.ami.codec import Message
 
+DIAL_ACTION = "rb-dial-"
+"""How the ActionIDs of our originates begin; the attempt follows."""
+
 HEARD: dict[str, str] = {
     "Newchannel": "new_channel",
     "NewCallerid": "new_caller_id",
@@ -24,6 +27,7 @@ HEARD: dict[str, str] = {
     "BlindTransfer": "blind_transfer",
     "AttendedTransfer": "attended_transfer",
     "Pickup": "pickup",
+    "OriginateResponse": "originate_response",
 }
 
 UNHEARD = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from typing import Any
 
 from bridge.domain.calls import Directory, Party
 from bridge.pbx.ami.model import Channel
@@ -96,3 +97,19 @@ class Parties:
         if _EXTENSION.fullmatch(name):
             return name
         return caller_id if caller_id and _EXTENSION.fullmatch(caller_id) else None
+
+
+def shown(party: Party | None) -> dict[str, Any] | None:
+    """A party in the published shape, as `Party.as_dict` gives it, but made without copying deeply."""
+    if party is None:
+        return None
+    shape: dict[str, Any] = {
+        "device": party.device,
+        "extension": party.extension,
+        "number": None if party.withheld else party.number,
+        "name": party.name,
+        "agent": party.agent,
+    }
+    if party.withheld:
+        shape["withheld"] = True
+    return shape

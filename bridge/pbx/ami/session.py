@@ -208,12 +208,13 @@ class Session:
         *,
         deadline: float | None = None,
         listed: bool | None = False,
+        action_id: str | None = None,
     ) -> Reply:
         """Send one action and wait for its answer; `listed` for a list of events up to its end.
 
         Raises LinkDown where nothing was sent, NoReply where nothing is known, LocalError for unsendable values.
         """
-        action_id = f"rb-{uuid.uuid4().hex}"
+        action_id = action_id or f"rb-{uuid.uuid4().hex}"
         sent: dict[str, Any] = {"Action": action, "ActionID": action_id}
         for name, value in (fields or {}).items():
             sent[name] = value if isinstance(value, str) else list(value)

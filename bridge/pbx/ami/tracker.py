@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
 from bridge.pbx.ami import transfers
-from bridge.pbx.ami.book import MAX_EXPECTED, Book, shown
+from bridge.pbx.ami.book import MAX_EXPECTED, Book
 from bridge.pbx.ami.causes import own_hangup
 from bridge.pbx.ami.codec import Message
-from bridge.pbx.ami.hearing import HEARD, event_time, number
-from bridge.pbx.ami.model import CONFERENCE, Call, Channel, Line, load
-from bridge.pbx.ami.parties import Parties, dialled_number, is_withheld, known
+from bridge.pbx.ami.handover import restore
+from bridge.pbx.ami.hearing import DIAL_ACTION, HEARD, event_time, number
+from bridge.pbx.ami.model import CONFERENCE, Call, Channel, Line
+from bridge.pbx.ami.parties import Parties, dialled_number, is_withheld, known, shown
 
 log = logging.getLogger(__name__)
 
@@ -81,24 +82,7 @@ class Tracker:
 
     def restore(self, live: Mapping[str, str]) -> int:
         """Take over calls as `Batch.live` gave them. Returns how many could not be read."""
-        unread = 0
-        for text in live.values():
-            try:
-                call, channels, bridges = load(text)
-            except ValueError:
-                unread += 1
-                continue
-            book = self.book
-            book.calls[call.id] = call
-            for link in call.links:
-                book.links[link] = call.id
-            for channel in channels:
-                book.add_line(channel)
-            for bridge in bridges:
-                known_bridge = book.bridges.setdefault(bridge.id, bridge)
-                if known_bridge is not bridge:
-                    known_bridge.members.extend(bridge.members)
-        return unread
+        return restore(self.book, live)
 
     # --- channels ---
 
@@ -279,6 +263,12 @@ class Tracker:
             call.answer_seen = True
             if leg.real and leg.outgoing:
                 self.book.offer(leg, at)
+
+    def originate_response(self, event: Message, at: float) -> None:
+        """A dial of ours for which the PBX could not even make a channel, as without our dialplan."""
+        action = event.get("ActionID", "")
+        if event.get("Response") == "Failure" and action.startswith(DIAL_ACTION):
+            self.book.refuse(action.removeprefix(DIAL_ACTION), at)
 
     # --- bridges ---
 

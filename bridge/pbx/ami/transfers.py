@@ -8,10 +8,10 @@ as its guest.
 from __future__ import annotations
 
 from bridge.domain.calls import CallEventType, Direction, Party
-from bridge.pbx.ami.book import Book, shown
+from bridge.pbx.ami.book import Book
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.model import Call, Channel
-from bridge.pbx.ami.parties import known
+from bridge.pbx.ami.parties import known, shown
 
 
 def begin_consultation(book: Book, channel: Channel) -> None:
