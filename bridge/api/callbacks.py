@@ -38,7 +38,7 @@ class OriginNotAllowed(Forbidden):
 
 
 class CallbackNew(Body):
-    """A wish to be called. `when` is RFC 3339 with an offset, or a local time with `timezone` beside it; left out: now."""
+    """A wish to be called, now or at `when`: RFC 3339 with an offset, or a local time with `timezone` beside it."""
 
     number: Annotated[Line, StringConstraints(max_length=40)]
     site: Annotated[Line, StringConstraints(min_length=1, max_length=40)] | None = Field(
@@ -162,9 +162,8 @@ def _site(key_of_body: str | None) -> Site:
     if site is None:
         raise Invalid("there is no site with this key, or it takes no callbacks now", field="site")
     origin = request.headers.get("Origin")
-    if origin is not None:
-        if not _allowed(origin, site.origins):
-            raise OriginNotAllowed
+    if origin is not None and not _allowed(origin, site.origins):
+        raise OriginNotAllowed
     return site
 
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from flask import Response, request
 from pydantic import BaseModel
-from spectree import SecurityScheme, SpecTree
 from spectree import Response as Responses
+from spectree import SecurityScheme, SpecTree
 from spectree.models import InType, SecureType, SecuritySchemeData
 from spectree.plugins.flask_plugin import FlaskPlugin
 from werkzeug.datastructures import MultiDict
@@ -33,7 +33,7 @@ _ERRORS = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 class StrictPlugin(FlaskPlugin):
     """spectree's way into Flask, with our own reading of requests: nothing is guessed, nothing passes silently."""
 
-    def validate(  # type: ignore[override]  # spectree's own signature is untyped
+    def validate(
         self, func: Any, query: Any, json: Any, *rest: Any, **kwargs: Any
     ) -> Any:
         if query is not None:
@@ -52,8 +52,9 @@ api = SpecTree(
     title="Ringbridge",
     version=__version__,
     description=(
-        "JSON in and out. Errors are problem documents (RFC 9457) with a stable `code`. Times are RFC 3339 with offset. "
-        "Numbers come back as E.164. No string may hold line breaks or other control characters, but a script's `body`."
+        "JSON in and out. Errors are problem documents (RFC 9457) with a stable `code`. "
+        "Times are RFC 3339 with offset. Numbers come back as E.164. "
+        "No string may hold line breaks or other control characters, but a script's `body`."
     ),
     naming_strategy=lambda model: model.__name__,
     nested_naming_strategy=lambda _parent, child: child,

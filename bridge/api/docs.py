@@ -34,7 +34,8 @@ def docs() -> str:
 def _shown(path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     good = next((code for code in sorted(operation["responses"]) if code < "400"), "200")
-    content = operation["responses"].get(good, {}).get("content", {})
+    content: dict[str, Any] = operation["responses"].get(good, {}).get("content", {})
+    shape: dict[str, Any] = next(iter(content.values()), {})
     return {
         "path": path,
         "method": method.upper(),
@@ -43,10 +44,10 @@ def _shown(path: str, method: str, operation: dict[str, Any]) -> dict[str, Any]:
         "parameters": operation.get("parameters", []),
         "body": _schema(body.get("schema")),
         "status": good,
-        "answer": _schema(next(iter(content.values()), {}).get("schema")),
+        "answer": _schema(shape.get("schema")),
         "open": {} in operation.get("security", []),
     }
 
 
 def _schema(schema: dict[str, Any] | None) -> str:
-    return (schema or {}).get("$ref", "").rpartition("/")[2]
+    return str((schema or {}).get("$ref", "")).rpartition("/")[2]

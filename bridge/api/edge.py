@@ -6,6 +6,7 @@ native thread reads Redis. So nothing can freeze the streams.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +18,10 @@ from urllib.parse import parse_qs
 
 import gevent
 import structlog
+from gevent import socket
 
 from bridge.api.address import client_address, is_trusted
-from bridge.api.fanout import Fanout, Stream, entry_id, frame
+from bridge.api.fanout import Fanout, Stream, chunk, entry_id, frame
 from bridge.api.policy import (
     GRANT_HEADER,
     LARGEST_BODY,
@@ -52,6 +54,7 @@ LONGEST_SECONDS = 4 * 3600.0
 _STREAM = re.compile(r"/api/v1/(me|board)/events|/api/v1/callbacks/[^/]+/events")
 _LOOPBACK = ("127.0.0.0/8", "::1")
 _PING = b": still here\n\n" + frame("ping", "{}")
+_PING_CHUNK = chunk(_PING)
 
 
 class Edge:
@@ -154,13 +157,16 @@ class Edge:
             ("gauge", "screens_up", "1 while Redis answers the edge", int(self._reader.up)),
         )
         return "".join(
-            f"# HELP ringbridge_edge_{name} {words}\n# TYPE ringbridge_edge_{name} {kind}\nringbridge_edge_{name} {value}\n"
+            f"# HELP ringbridge_edge_{name} {words}\n# TYPE ringbridge_edge_{name} {kind}\n"
+            f"ringbridge_edge_{name} {value}\n"
             for kind, name, words, value in rows
         ).encode()
 
     # Event streams
 
     def _open_stream(self, environ: Environ, start: Start) -> Iterable[bytes]:
+        if environ.get("SERVER_PROTOCOL") != "HTTP/1.1":
+            raise _Refused(426, "http_version", "event streams need HTTP/1.1")
         if self._draining or len(self.fanout) >= MOST_STREAMS:
             raise _Refused(503, "too_many_streams", "too many pages are open here now; try again in a moment")
         address = self._address(environ)
@@ -177,7 +183,7 @@ class Edge:
         stream = Stream(grant["topics"], grant.get("check"), grant.get("clients"), address)
         self._begin(stream, _last_event_id(environ), before, grant["hello"])
         start("200 OK", _stream_headers(reply))
-        return self._run(stream)
+        return self._run(stream, environ["ringbridge.socket"])
 
     def _ask_grant(self, environ: Environ) -> Reply:
         headers = [*self._headers(environ), (GRANT_HEADER, "1")]
@@ -190,21 +196,31 @@ class Edge:
         missed = self.fanout.since(stream, entry_id(resume), mark) if resume else []
         news = self.fanout.since(stream, mark)
         greeting = [frame(one["event"], _compact(one["data"]), before) for one in hello]
-        for data in (f"retry: {RETRY_MS}\n\n".encode(), _PING, *missed, *greeting, *news):
+        for data in (*missed, *map(chunk, greeting), *news):
             if not stream.put(data):
                 self.fanout.counts.dropped += 1
                 break
 
-    def _run(self, stream: Stream) -> Iterator[bytes]:
+    def _run(self, stream: Stream, sock: socket.socket) -> Iterator[bytes]:
+        """The server sends what is yielded first, with the headers; the rest goes to the socket as it is."""
         end = monotonic() + LONGEST_SECONDS
         try:
+            yield f"retry: {RETRY_MS}\n\n".encode() + _PING
             while not stream.closed and monotonic() < end:
                 data = stream.take()
                 if data:
-                    yield data
-                elif not stream.wake.wait(HEARTBEAT_SECONDS):
-                    yield _PING
+                    stream.fd = -1
+                    sock.sendall(data)
+                else:
+                    stream.fd = sock.fileno()
+                    if not stream.wake.wait(HEARTBEAT_SECONDS):
+                        stream.put(_PING_CHUNK)
+        except OSError:
+            # The browser is gone, or took nothing for too long; what the server still adds must not wait for it.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
         finally:
+            stream.fd = -1
             self.fanout.remove(stream)
 
     def _hear(self, events: list[ScreenEvent], fresh: bool) -> None:

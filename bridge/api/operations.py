@@ -132,7 +132,7 @@ class _Rows:
             "ringbridge_listener", "What each listener counts", labels=["pbx", "counter"]
         )
         for pbx, counters in health.listener_counters(self._room.settings, self._room.redis).items():
-            for counter, value in counters.items():
-                family.add_metric([pbx, counter], value)
+            for counter, amount in counters.items():
+                family.add_metric([pbx, counter], amount)
         yield family
 

@@ -13,7 +13,8 @@ LARGEST_BODY = 64 * 1024
 PROBLEM_TYPE = "application/problem+json"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-    "connect-src 'self'; media-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "connect-src 'self'; media-src 'self'; manifest-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
 )
 SECURITY: dict[str, str] = {
     "Content-Security-Policy": POLICY,

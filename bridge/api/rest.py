@@ -23,7 +23,7 @@ GRACE_SECONDS = 8
 _STUCK_SECONDS = 60
 
 
-class Rest(BaseApplication):
+class Rest(BaseApplication):  # type: ignore[misc]  # gunicorn's class is untyped
     """gunicorn, told what to do by arguments instead of by its command line."""
 
     def __init__(self, settings: Settings, path: str) -> None:

@@ -92,8 +92,6 @@ class RestChild:
                 continue
             if process.stdin is not None:
                 process.stdin.close()
-            if self._stopping:
-                return
             if monotonic() - began > _STEADY_SECONDS:
                 failures = 0
             log.error("REST ended; it is started again", status=process.returncode)

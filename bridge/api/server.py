@@ -26,7 +26,7 @@ MOST_CONNECTIONS = 8192
 _FILES = 16_384
 
 
-class Handler(WSGIHandler):
+class Handler(WSGIHandler):  # type: ignore[misc]  # gevent's class is untyped
     """One connection."""
 
     def handle(self) -> None:
@@ -37,18 +37,24 @@ class Handler(WSGIHandler):
             return
 
     def read_requestline(self) -> Any:
-        with gevent.Timeout(IDLE_SECONDS, False):
-            self.socket.settimeout(IDLE_SECONDS)
-            try:
-                return super().read_requestline()
-            finally:
-                self.socket.settimeout(WRITE_SECONDS)
-        return b""
+        late = gevent.Timeout.start_new(IDLE_SECONDS)
+        self.socket.settimeout(IDLE_SECONDS)
+        try:
+            return super().read_requestline()
+        except gevent.Timeout:
+            return b""
+        finally:
+            late.close()
+            self.socket.settimeout(WRITE_SECONDS)
 
     def read_request(self, raw_requestline: str) -> bool:
-        with gevent.Timeout(HEAD_SECONDS, False):
+        late = gevent.Timeout.start_new(HEAD_SECONDS)
+        try:
             return bool(super().read_request(raw_requestline))
-        return False
+        except gevent.Timeout:
+            return False
+        finally:
+            late.close()
 
     def get_environ(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environ()
@@ -57,6 +63,8 @@ class Handler(WSGIHandler):
         if "://" in path.split("?", 1)[0]:
             path = "/" + path.split("://", 1)[1].partition("/")[2]
         environ["RAW_PATH"] = path
+        # Event streams write to it themselves, once their headers are out.
+        environ["ringbridge.socket"] = self.socket
         return environ
 
     def log_request(self) -> None:

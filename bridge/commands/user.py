@@ -1,4 +1,4 @@
-"""`ringbridge user`: people who may sign in, for the machine's administrator. No password ever stands on a command line."""
+"""`ringbridge user`: people who may sign in. No password ever stands on a command line."""
 
 from __future__ import annotations
 

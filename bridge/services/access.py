@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from bridge.domain.errors import Forbidden, NotFound
+
+S = TypeVar("S", bound="Select[*tuple[Any, ...]]")
 
 
 class Role(StrEnum):
@@ -58,8 +60,8 @@ class Access:
         if not self.may_see(client):
             raise NotFound("there is no such client", field="client_id")
 
-    def scope(self, statement: Select[Any], column: InstrumentedAttribute[Any]) -> Select[Any]:
-        """The statement, narrowed to the rows whose client (`column`) is in reach."""
+    def scope(self, statement: S, column: InstrumentedAttribute[Any]) -> S:
+        """The SELECT, narrowed to the rows whose client (`column`) is in reach."""
         if self.clients is None:
             return statement
         return statement.where(column.in_(self.clients))

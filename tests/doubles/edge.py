@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -85,10 +86,8 @@ class Stream:
     def close(self) -> None:
         """Go away, as a browser does that is closed."""
         if self._thread.is_alive() and self.sock is not None:
-            try:
+            with contextlib.suppress(OSError):
                 self.sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             self._thread.join(5)
         self.response.close()
         self.connection.close()

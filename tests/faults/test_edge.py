@@ -17,7 +17,8 @@ from doubles.edge import EdgeProcess, edge, free_port, write_config
 from redis import Redis
 
 from bridge.live import keys, screens
-from bridge.services import people, sessions as sign_ins
+from bridge.services import people
+from bridge.services import sessions as sign_ins
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 

@@ -288,7 +288,7 @@ def test_whoever_belongs_to_one_client_meets_nothing_of_another_anywhere(
     ours = tenant(web, admin, "ours", "+12125550101")
     theirs = tenant(web, admin, "theirs", "+12125550102")
     token = web.person("scoped", role, ours["clients"])
-    needles = [value for value in theirs.values()] + ["theirs", "+12125550102"]
+    needles = [*theirs.values(), "theirs", "+12125550102"]
     asked = 0
     for rule in web.app.url_map.iter_rules():
         if not rule.rule.startswith("/api/v1/") or rule.endpoint == "docs.document":
