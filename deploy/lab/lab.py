@@ -346,14 +346,14 @@ class Lab:
 
     def recording(self, of: str) -> Path:
         """What was heard by `caller-<call>`, or by the phone or number of a witness row's `leg`. Raises LabError."""
-        found = sorted((self.dir / "heard").glob(f"*{of}*.wav"))
+        found = sorted((self.dir / "heard").glob(f"*{of}*.ulaw"))
         if not found:
             raise LabError(f"nothing was recorded for {of}")
         return found[-1]
 
     def recordings(self) -> list[Path]:
         """Every recording of what someone heard, oldest first."""
-        return sorted((self.dir / "heard").glob("*.wav"), key=lambda path: path.stat().st_mtime)
+        return sorted((self.dir / "heard").glob("*.ulaw"), key=lambda path: path.stat().st_mtime)
 
     def channels(self) -> int:
         """How many channels the company's PBX has now."""

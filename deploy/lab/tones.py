@@ -1,4 +1,7 @@
-"""Which tone is in a recording: Goertzel's filter over a WAV file, so that a test can tell who heard whom."""
+"""Which tone is in a recording: Goertzel's filter, so that a test can tell who heard whom.
+
+Recordings are raw G.711 (`.ulaw`), as it came off the wire; WAV files (16-bit, mono) are read too.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +65,9 @@ def _share(window: Sequence[int], hertz: int, rate: int) -> float:
 
 
 def _read(path: Path) -> tuple[int, array.array[int]]:
-    """Rate and 16-bit samples of a mono WAV file; a file still being written is read as far as it goes."""
+    """Rate and 16-bit samples; a file still being written is read as far as it goes."""
+    if path.suffix == ".ulaw":
+        return 8000, array.array("h", (_LINEAR[byte] for byte in path.read_bytes()))
     with wave.open(str(path), "rb") as file:
         if file.getsampwidth() != 2 or file.getnchannels() != 1:
             raise ValueError(f"{path} is not 16-bit mono")
@@ -72,3 +77,13 @@ def _read(path: Path) -> tuple[int, array.array[int]]:
     if sys.byteorder == "big":
         samples.byteswap()
     return rate, samples
+
+
+def _expand(byte: int) -> int:
+    """One sample of G.711 mu-law as linear PCM."""
+    byte = ~byte & 0xFF
+    magnitude = (((byte & 0x0F) << 3) + 0x84) << (byte >> 4 & 0x07)
+    return 0x84 - magnitude if byte & 0x80 else magnitude - 0x84
+
+
+_LINEAR = tuple(_expand(byte) for byte in range(256))

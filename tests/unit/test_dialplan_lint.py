@@ -1,0 +1,235 @@
+"""The files that go into a company's PBX: read as text, since a slip there costs money or opens a door."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import ringbridge_dialplan
+from ringbridge_lab import lab as laboratory
+
+PLAN = ringbridge_dialplan.asterisk_dialplan()
+LAB_FILES = sorted(Path(laboratory.__file__).parent.glob("*/*.conf"))
+FOREVER_ALLOWED = {
+    "Dial",
+    "ExecIf",
+    "Gosub",
+    "GotoIf",
+    "Goto",
+    "Hangup",
+    "NoOp",
+    "Return",
+    "Set",
+    "UserEvent",
+}
+FUNCTIONS = {"CALLERID", "CHANNEL", "DB", "DB_DELETE", "DB_EXISTS", "FILTER", "IF", "LOCK", "PJSIP_HEADER"}
+FUNCTIONS |= {"REGEX", "UNLOCK"}
+FROM_OUTSIDE = {
+    "RB_ATTEMPT",
+    "RB_AGENT",
+    "RB_NUMBER",
+    "RB_DIAL",
+    "RB_CALLER",
+    "RB_AGENT_RING",
+    "RB_CUSTOMER_RING",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    context: str
+    extension: str
+    priority: str
+    label: str | None
+    application: str
+    arguments: str
+
+
+def parse(text: str) -> list[Step]:
+    """Every priority of a dialplan; a line that is none is a fault."""
+    steps: list[Step] = []
+    context = extension = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        line = re.sub(r"(^|\s);.*", "", line).strip()
+        if not line:
+            continue
+        if header := re.fullmatch(r"\[([a-z-]+)\]", line):
+            context = header[1]
+            continue
+        found = re.fullmatch(
+            r"(?:exten => (?P<exten>[^,]+),(?P<first>1)|same => (?P<next>n)(?:\((?P<label>\w+)\))?)"
+            r",(?P<app>\w+)\((?P<args>.*)\)",
+            line,
+        )
+        assert found, f"line {number} is no priority: {line}"
+        extension = found["exten"] or extension
+        steps.append(
+            Step(context, extension, found["first"] or "n", found["label"], found["app"], found["args"])
+        )
+    return steps
+
+
+STEPS = parse(PLAN)
+
+
+def extension(context: str, name: str) -> list[Step]:
+    return [step for step in STEPS if (step.context, step.extension) == (context, name)]
+
+
+def test_the_contexts_are_those_that_ringbridge_originates_into() -> None:
+    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-go"}
+    assert extension("ringbridge-leg", "first") and extension("ringbridge-go", "second")
+
+
+def test_no_application_or_function_beyond_the_few_that_are_needed() -> None:
+    """No System, no SHELL, no FILE, no CURL, no Exec: what is not in the list is not in the plan."""
+    assert {step.application for step in STEPS} == FOREVER_ALLOWED
+    used = set(re.findall(r"\b([A-Z][A-Z_]+)\(", "\n".join(step.arguments for step in STEPS)))
+    assert used == FUNCTIONS
+
+
+def test_brackets_match_on_every_line() -> None:
+    for step in STEPS:
+        for opening, closing in ("()", "{}", "[]"):
+            text = re.sub(r'"[^"]*"', "", step.arguments)
+            assert text.count(opening) == text.count(closing), step
+
+
+def test_every_goto_has_somewhere_to_go() -> None:
+    known = {(step.context, step.extension) for step in STEPS}
+    for step in STEPS:
+        for context, name in re.findall(r"(ringbridge-\w+)[,^]([^,^]+)[,^]1", step.arguments):
+            assert (context, name) in known or name == "${RB_NUMBER}", step
+        if step.application == "GotoIf":
+            target = step.arguments.rpartition("?")[2]
+            if re.fullmatch(r"\w+", target):
+                labels = {other.label for other in extension(step.context, step.extension)}
+                assert target in labels, step
+
+
+def test_every_way_ends(subtests: object = None) -> None:
+    ends = {"Hangup", "Return", "Goto"}
+    for context, name in {(step.context, step.extension) for step in STEPS}:
+        assert extension(context, name)[-1].application in ends, (context, name)
+
+
+def test_nothing_is_dialled_before_check_and_receipt() -> None:
+    dialling = {(step.context, step.extension) for step in STEPS if step.application == "Dial"}
+    assert dialling == {("ringbridge-leg", "agent"), ("ringbridge-leg", "_[+0-9]!")}
+    for context, name in dialling:
+        steps = extension(context, name)
+        at = next(i for i, step in enumerate(steps) if step.application == "Dial")
+        before = [(step.application, step.arguments) for step in steps[:at]]
+        gates = [
+            ("Gosub", "ringbridge-leg,check,1"),
+            ("GotoIf", '$["${GOSUB_RETVAL}" != "ok"]?ringbridge-leg,invalid,1'),
+            ("Gosub", "ringbridge-leg,receipt,1"),
+            ("GotoIf", '$["${GOSUB_RETVAL}" != "ok"]?ringbridge-leg,refused,1'),
+        ]
+        assert before[1:5] == gates, "the leg's name, then the gates, then anything else"
+        assert before[0][0] == "Set" and before[0][1].startswith("RB_LEG=")
+
+
+def test_every_variable_from_outside_is_checked_by_a_whole_pattern() -> None:
+    checks = [step for step in extension("ringbridge-leg", "check") if step.application == "GotoIf"]
+    patterns = {}
+    for step in checks:
+        found = re.fullmatch(r'\$\[\$\{REGEX\("(\^.*\$)" \$\{(\w+)\}\)\} = 0\]\?bad', step.arguments)
+        assert found, step
+        patterns[found[2]] = found[1]
+    assert set(patterns) == FROM_OUTSIDE
+    for name, pattern in patterns.items():
+        for evil in (
+            "a b",
+            "x,1",
+            "x&y",
+            "x|y",
+            "x)",
+            "x(",
+            "${X}",
+            "$[1]",
+            'x"',
+            "x;y",
+            "x\\y",
+            "x\ny",
+            "x^y",
+            "x?y",
+        ):
+            assert not re.fullmatch(pattern, evil), (name, evil)
+    good = {
+        "RB_ATTEMPT": "f44868bd-339b-40cb-a91b-6931e2120fb5",
+        "RB_AGENT": "PJSIP/101",
+        "RB_NUMBER": "+16465550101",
+        "RB_DIAL": "PJSIP/+16465550101@trunk",
+        "RB_CALLER": "",
+        "RB_AGENT_RING": "15",
+        "RB_CUSTOMER_RING": "25",
+    }
+    for name, value in good.items():
+        assert re.fullmatch(patterns[name], value), name
+    # The one pattern for numbers, everywhere (DESIGN section 10).
+    assert patterns["RB_NUMBER"].replace("[+]", r"\+") == r"^\+?[0-9]{3,15}$"
+
+
+def test_unchecked_values_meet_only_regex_and_filter() -> None:
+    """Before the check, a value may not stand in an expression, where its quotes would be code."""
+    gated = {
+        ("ringbridge-leg", name) for name in ("agent", "customer", "_[+0-9]!", "over", "refused", "receipt")
+    }
+    for step in STEPS:
+        if (step.context, step.extension) in gated:
+            continue
+        bare = re.sub(r'\$\{(?:REGEX\("[^"]*" |FILTER\([a-f0-9z-]+,)\$\{RB_\w+\}\)\}', "", step.arguments)
+        assert "${RB_" not in bare, step
+
+
+def test_test_and_set_happen_under_one_lock_that_is_always_given_back() -> None:
+    steps = extension("ringbridge-leg", "receipt")
+    flow = [step.arguments for step in steps]
+    lock = next(i for i, text in enumerate(flow) if "${LOCK(ringbridge)}" in text)
+    test = next(i for i, text in enumerate(flow) if "DB_EXISTS(ringbridge/${RB_KEY})" in text)
+    mark = next(i for i, text in enumerate(flow) if text == "DB(ringbridge/${RB_KEY})=${EPOCH}")
+    gives_back = [i for i, text in enumerate(flow) if "UNLOCK(ringbridge)" in text]
+    assert lock < test < mark < gives_back[0] < gives_back[1]
+    returned = [step.arguments for step in steps if step.application == "Return"]
+    assert returned == ["ok", "refused"]
+
+
+def test_the_attempts_id_travels_in_the_invite() -> None:
+    dials = [step.arguments for step in STEPS if step.application == "Dial"]
+    assert dials and all("b(ringbridge-leg^header^1(${RB_ATTEMPT}))" in text for text in dials)
+    (header, _) = extension("ringbridge-leg", "header")
+    assert "PJSIP_HEADER(add,X-Ringbridge-Attempt)=${ARG1}" in header.arguments
+
+
+def test_the_ami_users_have_the_smallest_classes() -> None:
+    text = ringbridge_dialplan.asterisk_manager(reader_secret="r" * 32, command_secret="c" * 32)
+    assert "@" not in re.sub(r"(?m)^;.*$", "", text)
+    users = {
+        name: dict(re.findall(r"(?m)^(\w+) =[ \t]*(.*)$", body))
+        for name, body in re.findall(r"(?ms)^\[([\w-]+)\]\n(.*?)(?=^\[|\Z)", text)
+    }
+    assert set(users) == {"ringbridge", "ringbridge-dial"}
+    assert users["ringbridge"]["read"] == "system,call,agent,user"
+    assert users["ringbridge"]["write"] == "reporting"
+    assert users["ringbridge-dial"]["read"] == ""
+    assert users["ringbridge-dial"]["write"] == "originate,call,reporting"
+    for user in users.values():
+        assert (user["deny"], user["permit"]) == ("0.0.0.0/0.0.0.0", "127.0.0.1/255.255.255.255")
+
+
+@pytest.mark.parametrize("secret", ["", "a\nwrite = all", "a;b", "a b", "x" * 129, "a\0b", "@READER_SECRET@"])
+def test_a_secret_that_could_end_its_line_is_refused(secret: str) -> None:
+    with pytest.raises(ValueError):
+        ringbridge_dialplan.asterisk_manager(reader_secret=secret, command_secret="good")
+
+
+@pytest.mark.parametrize("path", LAB_FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_the_lab_listens_on_loopback_only(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for key, value in re.findall(r"(?m)^(bind|bindaddr|media_address)\s*=\s*(\S+)", text):
+        assert value.split(":")[0] == "127.0.0.1", key
+    assert not re.search(r"\b(System|TrySystem|SHELL|AGI|CURL)\b\(", text)
