@@ -80,8 +80,11 @@ def default_dir(environ: Mapping[str, str] = os.environ) -> Path:
 @contextmanager
 def free_ports() -> Iterator[Ports]:
     """A slot in which nothing listens. Held until both processes have taken their ports. Raises LabError."""
-    lock = Path(tempfile.gettempdir()) / "ringbridge-lab-ports.lock"
-    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    lock = Path(tempfile.gettempdir()) / f"ringbridge-lab-ports-{os.getuid()}.lock"
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise LabError(f"the lock {lock} cannot be opened: {error.strerror}") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         slots = list(range(_SLOTS))
