@@ -67,10 +67,12 @@ install_needed() {
 
 # A virtual environment with this clone installed editable; made anew only when setup.cfg or the Python has changed.
 make_venv() {  # what to install, [python], [folder]
-    local what=$1 python=${2:-} folder=${3:-.venv} stamp
+    local what=$1 python=${2:-} folder=${3:-.venv} stamp file
     [ -n "$python" ] || python=$(find_python) || die "no Python 3.11 to 3.13 on this machine"
     stamp="$("$python" -c 'import sys; print(sys.version)') $what $PWD $(cat setup.cfg pyproject.toml | cksum)"
-    if [ -x "$folder/bin/python" ] && [ "$(cat "$folder/.stamp" 2>/dev/null)" = "$stamp" ]; then
+    # One stamp for each set of extras: the demo and the tests share the folder.
+    file="$folder/.stamp-$(printf '%s' "$what" | cksum | cut -d' ' -f1)"
+    if [ -x "$folder/bin/python" ] && [ "$(cat "$file" 2>/dev/null)" = "$stamp" ]; then
         say "$folder is up to date"
         return 0
     fi
@@ -81,7 +83,7 @@ make_venv() {  # what to install, [python], [folder]
         tail -n 15 "$folder/pip.log" >&2
         die "pip could not install $what"
     fi
-    printf '%s' "$stamp" >"$folder/.stamp"
+    printf '%s' "$stamp" >"$file"
 }
 
 # The lab takes the machine's own Asterisk, else one that debootstrap fetches once into a cached folder.
