@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from rig import until
 
 from bridge.domain.errors import SettingsError
 from bridge.services import private_redis
 from bridge.services.startup import redis_answers
 from bridge.settings import Settings
-from tests.conftest import until
 
 
 @pytest.fixture(params=["the PATH's", "the wheel's"])
