@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from conftest import RedisServer, make_settings, until
+from rig import RedisServer, make_settings, until
 
 from bridge.commands.rest import Rest
 from bridge.live import keys

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from conftest import until
 from desk import PASSWORD, Desk
 from pages import (
     DESKTOP,
@@ -23,6 +22,7 @@ from pages import (
     violations,
 )
 from playwright.sync_api import Browser, Page, ViewportSize, expect
+from rig import until
 from sqlalchemy import select
 
 from bridge.live import screens

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import until
+from rig import until
 
 from bridge.settings import Settings
 

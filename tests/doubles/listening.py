@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from conftest import RedisServer, until
 from redis import Redis
+from rig import RedisServer, until
 
 from bridge.live import keys, mailbox
 from bridge.live.connection import connect

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import RedisServer, make_settings, until
+from rig import RedisServer, make_settings, until
 
 from bridge.live.connection import connect
 from bridge.settings import Database, Pbx, RedisSection, Settings

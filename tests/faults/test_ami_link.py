@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import until
+from rig import until
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
 from bridge.domain.errors import Unavailable

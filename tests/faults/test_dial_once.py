@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import RedisServer, make_settings, until
 from doubles.company import agent_state, ask, attempt, callback, change_site, found_company, lock
 from redis import Redis
+from rig import RedisServer, make_settings, until
 from sqlalchemy import func, select
 
 from bridge.domain.attempts import AttemptState

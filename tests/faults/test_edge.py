@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import RedisServer, make_settings, until
 from doubles.edge import EdgeProcess, edge, free_port, write_config
 from redis import Redis
+from rig import RedisServer, make_settings, until
 
 from bridge.live import keys, screens
 from bridge.services import people

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 
 import pytest
-from conftest import until
 from doubles.listening import Stage
+from rig import until
 
 from bridge.live import keys
 from bridge.live.connection import bytes_twin as raw

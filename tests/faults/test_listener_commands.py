@@ -8,8 +8,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
-from conftest import until
 from doubles.listening import NUMBER, Stage
+from rig import until
 from sqlalchemy import update
 
 from bridge.live import keys, mailbox

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import until
 from doubles.edge import EdgeProcess, edge
 from redis import Redis
+from rig import until
 
 from bridge.api.server import allow_many_files
 from bridge.live import screens

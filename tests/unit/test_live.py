@@ -7,8 +7,8 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from conftest import RedisServer, until
 from redis import Redis
+from rig import RedisServer, until
 
 from bridge.domain.calls import CallEvent, CallEventType
 from bridge.live import calls, clock, jobs, keys, mailbox, screens

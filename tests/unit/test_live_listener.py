@@ -6,8 +6,8 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import until
 from redis import Redis
+from rig import until
 
 from bridge.domain.attempts import AttemptState
 from bridge.domain.calls import CallEvent, CallEventType

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import RedisServer, make_settings, until
 from doubles.company import (
     NOW,
     NUMBER,
@@ -22,6 +21,7 @@ from doubles.company import (
 )
 from doubles.postgres import postgres, settings  # noqa: F401 - fixtures
 from redis import Redis
+from rig import RedisServer, make_settings, until
 from sqlalchemy import func, select
 
 from bridge.domain.attempts import AttemptState

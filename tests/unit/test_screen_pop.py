@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import until
 from redis import Redis
+from rig import until
 from sqlalchemy import select
 
 from bridge.live import keys

@@ -6,7 +6,6 @@ import threading
 from datetime import timedelta
 
 import pytest
-from conftest import until
 from doubles.company import (
     NOW,
     NUMBER,
@@ -21,6 +20,7 @@ from doubles.company import (
 )
 from doubles.postgres import postgres, settings  # noqa: F401 - fixtures
 from redis import Redis
+from rig import until
 from sqlalchemy import func, select
 
 from bridge.domain.attempts import AttemptState
