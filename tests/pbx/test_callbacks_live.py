@@ -83,10 +83,10 @@ def test_form_to_conversation_each_hears_the_other(lab: Lab, stack: Stack, site:
     stack.wait_status(visitor, callback, "connected")
     legs = {row.number: row.leg for row in lab.witness(attempt=stack.attempts(callback)[0]["id"])}
     assert set(legs) == {"101", number}
-    # Two seconds of conversation (16,000 bytes each), so that the recordings hold it.
+    # Three seconds of conversation (8,000 bytes a second), so that the recordings hold it.
     heard = {who: until(lambda leg=leg: found(lab, leg), 10, who) for who, leg in legs.items()}
     for path in heard.values():
-        until(lambda path=path: path.stat().st_size > 44 + 3 * 16000, 15, f"{path.name} to grow")
+        until(lambda path=path: path.stat().st_size > 3 * 8000, 15, f"{path.name} to grow")
     assert lab.hang_up_phone("101") == 1
     view = stack.wait_status(visitor, callback, "done")
     assert view["reason"] is None or isinstance(view["reason"], str)
