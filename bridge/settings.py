@@ -27,6 +27,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from bridge.domain.errors import SettingsError
 
@@ -101,7 +103,8 @@ class Pbx(_Section):
     secret: SecretStr | None = None
     secret_file: Path | None = None
     command_username: str = "ringbridge-dial"
-    """The user that sends commands; in observe mode it is never used."""
+    """The user that sends commands; in observe mode it is never used. Where the settings name neither this user nor its
+    secret, `username` sends the commands too."""
     command_secret: SecretStr | None = None
     command_secret_file: Path | None = None
     tls: bool = False
@@ -132,7 +135,15 @@ class Pbx(_Section):
     @classmethod
     def _esl_port(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("kind") == "freeswitch":
-            values.setdefault("port", 8021)
+            return {"port": 8021, **values}
+        return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_user_for_both(cls, values: Any) -> Any:
+        own = {"command_username", "command_secret", "command_secret_file"}
+        if isinstance(values, dict) and not own & values.keys() and values.get("username"):
+            return {**values, "command_username": values["username"]}
         return values
 
     def read_secret(self) -> str:
@@ -141,9 +152,9 @@ class Pbx(_Section):
 
     def read_command_secret(self) -> str:
         """The secret of the command user. Raises SettingsError where none is set or readable."""
-        return _secret(
-            self.name, "command_secret", self.command_secret, self.command_secret_file
-        )
+        if self.command_secret is None and self.command_secret_file is None and self.command_username == self.username:
+            return self.read_secret()
+        return _secret(self.name, "command_secret", self.command_secret, self.command_secret_file)
 
 
 def _secret(pbx: str, key: str, value: SecretStr | None, file: Path | None) -> str:
@@ -275,27 +286,42 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
         raise SettingsError(f"the settings ({path or 'environment'}) are wrong: {faults}") from None
 
 
+class _Environment(BaseSettings):
+    """The sections that the environment may override; its PBXs are found by name, which no schema says."""
+
+    model_config = SettingsConfigDict(env_prefix="RINGBRIDGE_", env_nested_delimiter="__")
+    data_dir: str = ""
+    http: Http = Http()
+    redis: RedisSection = RedisSection()
+    database: Database = Database()
+    log: Log = Log()
+    dialing: Dialing = Dialing()
+
+
 def _override(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Put the environment's values over the file's. Raises SettingsError where a list or table is no JSON."""
+    source = EnvSettingsSource(_Environment)
+    source.env_vars = {variable.lower(): value for variable, value in environ.items()}
+    try:
+        found = source()
+    except PydanticSettingsError as error:
+        raise SettingsError(f"the environment's settings are wrong: {error}; lists are written as JSON") from None
+    for section, values in found.items():
+        raw[section] = {**raw.get(section, {}), **values} if isinstance(values, dict) else values
     for variable, value in environ.items():
-        parts = variable.lower().split("__")
-        if not variable.startswith("RINGBRIDGE_") or variable == "RINGBRIDGE_CONFIG":
+        name, _, key = variable.lower().removeprefix("ringbridge_pbx__").partition("__")
+        if not variable.startswith("RINGBRIDGE_PBX__") or not key:
             continue
-        section = parts[0].removeprefix("ringbridge_")
-        if section == "pbx" and len(parts) == 3:
-            for pbx in raw.setdefault("pbx", []):
-                if pbx.get("name", "").replace("-", "_") == parts[1].replace("-", "_"):
-                    pbx[parts[2]] = _value(value)
-        elif section == "data_dir" and len(parts) == 1:
-            raw["data_dir"] = value
-        elif len(parts) == 2:
-            raw.setdefault(section, {})[parts[1]] = _value(value)
+        for pbx in raw.get("pbx", []):
+            if str(pbx.get("name", "")).replace("-", "_") == name.replace("-", "_"):
+                pbx[key] = _value(value)
 
 
 def _value(text: str) -> Any:
-    """A list or table is written as JSON; everything else is text that pydantic reads."""
-    if text[:1] in "[{":
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
+    """A list is written as JSON; everything else is text that pydantic reads, a secret of digits too."""
+    if text[:1] != "[":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -27,13 +27,39 @@ def test_the_environment_goes_over_the_file(tmp_path: Path) -> None:
             "RINGBRIDGE_HTTP__BIND": "127.0.0.1:2",
             "RINGBRIDGE_PBX__HEAD_OFFICE__PORT": "5039",
             "RINGBRIDGE_PBX__HEAD_OFFICE__TRUNKS": '["PJSIP/a", "PJSIP/b"]',
+            "RINGBRIDGE_PBX__HEAD_OFFICE__SECRET": "0123456",
+            "RINGBRIDGE_DIALING__REGIONS": '["US", "CA"]',
             "RINGBRIDGE_DATA_DIR": "elsewhere",
+            "RINGBRIDGE_LONG": "1",
         },
     )
+    assert settings.dialing.regions == ("US", "CA")
+    assert settings.find_pbx("head-office").read_secret() == "0123456"
     assert settings.http.bind == "127.0.0.1:2"
     assert settings.find_pbx("head-office").port == 5039
     assert settings.find_pbx("head-office").trunks == ("PJSIP/a", "PJSIP/b")
     assert settings.data_dir == tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("RINGBRIDGE_HTTP__COLOUR", "1", "http.colour"),
+        ("RINGBRIDGE_HTTP__THREADS", "many", "http.threads"),
+        ("RINGBRIDGE_DIALING__REGIONS", "US", "regions|dialing"),
+        ("RINGBRIDGE_PBX__HQ__TRUNKS", "[1", "pbx.0.trunks"),
+    ],
+)
+def test_a_fault_in_the_environment_is_a_sentence_too(tmp_path: Path, variable: str, value: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        load(write(tmp_path, PBX), {variable: value})
+
+
+def test_one_user_of_the_pbx_is_enough(tmp_path: Path) -> None:
+    one = load(write(tmp_path, PBX + 'username = "rb"\n'), {}).find_pbx("hq")
+    assert (one.command_username, one.read_command_secret()) == ("rb", "s")
+    two = load(write(tmp_path, PBX + 'username = "rb"\ncommand_secret = "t"\n'), {}).find_pbx("hq")
+    assert (two.command_username, two.read_command_secret()) == ("ringbridge-dial", "t")
 
 
 @pytest.mark.parametrize(
