@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from urllib.parse import urlsplit
 
 from flask import Response, g, request
 
@@ -87,6 +88,19 @@ def remote_address() -> str:
     if _behind_edge():
         return forwarded.rpartition(",")[2].strip() or "127.0.0.1"
     return client_address(request.remote_addr or "", forwarded, parts().settings.http.trusted_proxies)
+
+
+def is_own(origin: str) -> bool:
+    """Whether a request with this Origin comes from a page of ours. "null" and what is no origin never do."""
+    own = {request.host, _host(parts().settings.http.public_url or "")} - {""}
+    return _host(origin) in own
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
 
 
 def _behind_edge() -> bool:

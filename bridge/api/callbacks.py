@@ -37,6 +37,12 @@ class OriginNotAllowed(Forbidden):
     code = "origin_not_allowed"
 
 
+class ConsentRefused(Invalid):
+    """Nobody is called who did not agree; leave `consent` out only where the visitor was asked nothing."""
+
+    code = "consent_refused"
+
+
 class CallbackNew(Body):
     """A wish to be called, now or at `when`: RFC 3339 with an offset, or a local time with `timezone` beside it."""
 
@@ -180,9 +186,7 @@ def find_site(key: str) -> Site | None:
 
 def _allowed(origin: str, origins: list[str]) -> bool:
     """Our own pages may always ask: `/call-me` is one. A site that names no origin is used by servers alone."""
-    public = parts().settings.http.public_url
-    own = urlsplit(origin).netloc in {request.host, urlsplit(public).netloc if public else request.host}
-    return own or origin.lower() in origins
+    return auth.is_own(origin) or origin.lower() in origins
 
 
 def _idempotency_key() -> str | None:
@@ -193,12 +197,19 @@ def _idempotency_key() -> str | None:
 
 
 def _page_url(text: str) -> str:
-    if text and urlsplit(text).scheme not in ("http", "https"):
-        raise Invalid("this is no address of a page; it begins with https://", field="page_url")
+    fault = "this is no address of a page; it begins with https://"
+    try:
+        known = not text or urlsplit(text).scheme in ("http", "https")
+    except ValueError:
+        known = False
+    if not known:
+        raise Invalid(fault, field="page_url")
     return text
 
 
 def _consent(given: str | bool | None, site: Site) -> str:
+    if given is False:
+        raise ConsentRefused(field="consent")
     if given is True:
         return site.consent_text or "yes"
     return given if isinstance(given, str) else ""

@@ -134,6 +134,11 @@ def no_content() -> Response:
 def openapi() -> dict[str, Any]:
     """The OpenAPI document; problem documents carry their own media type."""
     document: dict[str, Any] = api.spec
+    for name, schema in document["components"]["schemas"].items():
+        if name.endswith("Patch"):
+            # What a change leaves out stays as it is; the model's own defaults are never used.
+            for field in schema["properties"].values():
+                field.pop("default", None)
     for path in document["paths"].values():
         for operation in path.values():
             for code, response in operation["responses"].items():

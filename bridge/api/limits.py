@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import time
 
 from flask import Flask, Response, request
-from flask_limiter import Limiter
+from flask_limiter import Limiter, RateLimitExceeded
 
 from bridge.api.address import limit_key
 from bridge.api.auth import remote_address
+from bridge.api.problems import problem
 from bridge.api.strict import read_json
 from bridge.domain.errors import RingbridgeError
 from bridge.settings import Settings
 
 PER_ADDRESS = "30 per 15 minutes"
 PER_USERNAME = "10 per 15 minutes"
+"""From one address: who guesses elsewhere must not lock a person out of their own desk."""
+PER_USERNAME_ANYWHERE = "100 per 15 minutes"
 _WAIT_SECONDS = 0.5
 
 limiter = Limiter(
@@ -38,11 +43,29 @@ def install(app: Flask, settings: Settings) -> None:
     }
     app.config["RATELIMIT_SWALLOW_ERRORS"] = True
     limiter.init_app(app)
+    app.register_error_handler(RateLimitExceeded, _exceeded)
+
+
+def _exceeded(_error: RateLimitExceeded) -> Response:
+    reached = limiter.current_limit
+    wait = max(1, math.ceil(reached.reset_at - time.time())) if reached is not None else 60
+    minutes = math.ceil(wait / 60)
+    return problem(
+        429,
+        "rate_limited",
+        f"too many tries to sign in; wait {minutes} minute{'s' if minutes > 1 else ''}, then try again",
+        headers={"Retry-After": str(wait)},
+    )
 
 
 def by_address() -> str:
     """The sender, as far as a limit tells senders apart."""
     return "address:" + limit_key(remote_address())
+
+
+def by_username_here() -> str:
+    """That name, tried from this sender."""
+    return f"{by_username()}:{by_address()}"
 
 
 def by_username() -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import redis
 import structlog
@@ -45,6 +47,15 @@ _FIELD_CODES = {
     "too_long": "too_long",
     "too_short": "too_short",
 }
+_WORDS = {
+    "extra_forbidden": "there is no such field",
+    "missing": "is missing",
+    "model_type": "must be a JSON object",
+    "dict_type": "must be a JSON object",
+    "list_type": "must be a list",
+    "string_type": "must be a string",
+}
+_LENGTH = re.compile(r"at (?P<bound>least|most) (?P<count>\d+) (?:items?|characters?)")
 _TYPE_WORDS = frozenset({"bool", "str", "int", "float", "constrained-str"})
 
 
@@ -95,7 +106,7 @@ def problem(
     """A problem document as a response."""
     faults = errors or ([Fault(field=field, code=code, message=detail)] if field else [])
     body = Problem(
-        title=_TITLES.get(status, "Error"), status=status, code=code, detail=detail, field=field, errors=faults
+        title=_title(status), status=status, code=code, detail=detail, field=field, errors=faults
     )
     response = Response(
         body.model_dump_json(exclude_none=True), status=status, content_type=PROBLEM_TYPE
@@ -104,18 +115,34 @@ def problem(
     return response
 
 
+def _title(status: int) -> str:
+    try:
+        return _TITLES.get(status) or HTTPStatus(status).phrase.capitalize()
+    except ValueError:
+        return "Error"
+
+
 def faults_of(error: ValidationError) -> list[Fault]:
     """What pydantic found, field by field, without the values."""
     found: list[Fault] = []
     for fault in error.errors(include_input=False, include_url=False, include_context=False):
         path = ".".join(_path(fault["loc"], fault["type"])) or "body"
-        message = fault["msg"].removeprefix("Value error, ")
+        message = _words(fault["type"], fault["msg"])
         control = "control characters" in message
         code = "control_character" if control else _FIELD_CODES.get(fault["type"], "invalid")
         found.append(Fault(field=_clean(path), code=code, message=message))
     # Each way to read a field of several types fails on its own; the first says enough, a control character more.
     found.sort(key=lambda fault: fault.code != "control_character")
     return list({fault.field: fault for fault in reversed(found)}.values())[::-1]
+
+
+def _words(kind: str, said: str) -> str:
+    """pydantic's sentence in words for people who know nothing of Python."""
+    length = _LENGTH.search(said)
+    if length:
+        unit = "entries" if said.startswith(("List", "Dict")) else "characters"
+        return f"must have at {length['bound']} {length['count']} {unit}"
+    return _WORDS.get(kind) or said.removeprefix("Value error, ")
 
 
 def _path(loc: tuple[int | str, ...], kind: str) -> list[str]:

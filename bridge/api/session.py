@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from flask import Blueprint, Response, request
 
 from bridge.api import auth, limits
@@ -20,7 +18,8 @@ blueprint = Blueprint("session", __name__, url_prefix="/api/v1")
 
 @blueprint.post("/session")
 @limits.limiter.limit(limits.PER_ADDRESS, key_func=limits.by_address, deduct_when=limits.was_refused)
-@limits.limiter.limit(limits.PER_USERNAME, key_func=limits.by_username, deduct_when=limits.was_refused)
+@limits.limiter.limit(limits.PER_USERNAME, key_func=limits.by_username_here, deduct_when=limits.was_refused)
+@limits.limiter.limit(limits.PER_USERNAME_ANYWHERE, key_func=limits.by_username, deduct_when=limits.was_refused)
 @view("session", roles=None, body=SignIn, answers=SessionOpened, status=201)
 def sign_in(body: SignIn) -> Response:
     """Sign in.
@@ -91,8 +90,5 @@ def shown(agent: Agent, device: str | None) -> Me:
 def _check_origin() -> None:
     """A page elsewhere must not sign a browser in as somebody of its choice."""
     origin = request.headers.get("Origin")
-    if origin is None:
-        return
-    public = urlsplit(parts().settings.http.public_url or "").netloc
-    if urlsplit(origin).netloc not in {request.host, public}:
+    if origin is not None and not auth.is_own(origin):
         raise Forbidden("sign in on Ringbridge's own page, not from another site")

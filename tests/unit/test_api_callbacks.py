@@ -108,6 +108,8 @@ def test_the_same_key_is_one_callback(web: Web, key: str) -> None:
         ({"consent": "a\nb"}, (422, "control_character", "consent")),
         ({"consent": 1}, (422, "invalid", "consent")),
         ({"page_url": "javascript:alert(1)"}, (422, "invalid", "page_url")),
+        ({"page_url": "http://[x"}, (422, "invalid", "page_url")),
+        ({"consent": False}, (422, "consent_refused", "consent")),
         ({"page_url": "https://a\n"}, (422, "control_character", "page_url")),
         ({"when": "2030-01-01T10:00"}, (422, "invalid", "timezone")),
         ({"when": "tomorrow"}, (422, "invalid", "when")),
@@ -125,6 +127,16 @@ def test_bad_input_names_its_field_and_keeps_nothing(
     assert code(ask(web, **body)) == expected
     assert kept(web) == 0
     assert redis.keys("rq:*") == []
+
+
+def test_faults_are_told_in_words_for_people(web: Web, key: str) -> None:
+    for body, words in (
+        ({"name": "x" * 201}, "name: must have at most 200 characters"),
+        ({"number": 5}, "number: must be a string"),
+        ({"surprise": 1}, "surprise: there is no such field"),
+    ):
+        assert ask(web, **body).get_json()["detail"] == words
+    assert web.ask("PUT", "/api/v1/callbacks").get_json()["title"] == "Method not allowed"
 
 
 def test_bad_input_is_not_logged(web: Web, key: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +162,7 @@ def test_only_pages_of_the_site_may_ask(web: Web, key: str) -> None:
     assert good.headers["Access-Control-Allow-Origin"] == ORIGIN
     assert good.headers["Vary"] == "Origin"
     assert "Access-Control-Allow-Credentials" not in good.headers
-    for origin in ("https://evil.example", "http://www.example.com", "https://www.example.com.evil.example", "null"):
+    for origin in ("http://[", "", "https://evil.example", "http://www.example.com", "https://www.example.com.evil.example", "null"):
         bad = ask(web, headers={"Origin": origin})
         assert code(bad)[:2] == (403, "origin_not_allowed")
         assert "Access-Control-Allow-Origin" not in bad.headers

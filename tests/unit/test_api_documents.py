@@ -40,6 +40,14 @@ def test_every_reference_of_the_document_leads_somewhere(web: Web) -> None:
         assert name in schemas
 
 
+def test_a_change_promises_no_defaults(web: Web) -> None:
+    schemas = web.ask("GET", "/api/v1/openapi.json").get_json()["components"]["schemas"]
+    patches = [schema for name, schema in schemas.items() if name.endswith("Patch")]
+    assert patches
+    for schema in patches:
+        assert [name for name, field in schema["properties"].items() if "default" in field] == []
+
+
 def test_the_documents_page_loads_nothing_from_elsewhere(web: Web) -> None:
     page = web.ask("GET", "/api/docs").get_data(as_text=True)
     assert "/api/v1/callbacks" in page
