@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 from redis import Redis, RedisError
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
@@ -29,15 +29,24 @@ from bridge.services import attempts, news
 from bridge.services.attempts import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
-from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id
+from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id, table
 from bridge.store.queries import agents as agent_queries
-from bridge.store.queries.counters import count
+from bridge.store.queries.counters import count_each
 from bridge.store.queries.keys import try_key_lock
 
 log = structlog.get_logger(__name__)
 DIAL_JOB = "workers.dial.dial_callback"
 PROMISE = timedelta(seconds=30)
 """What is promised for now, where an agent is ready."""
+
+# Made once: to build a statement takes longer than to run it.
+_SITE = (
+    select(Site, Client.region).join(Client, Client.id == Site.client_id).where(Site.id == bindparam("site"))
+)
+_KEYS = table(IdempotencyKey)
+_KEY = select(_KEYS.c.body_hash, _KEYS.c.answer).where(
+    _KEYS.c.site_id == bindparam("site"), _KEYS.c.key == bindparam("name")
+)
 
 
 class IdempotencyMismatch(Invalid):
@@ -104,22 +113,19 @@ def create(
     key = settings.secret_key()
     digest = wish.digest()
     with sessions.begin() as session:
-        site = _open_site(session, site_id)
+        site, region = _open_site(session, site_id)
         if idempotency_key is not None:
-            before = _begin_key(session, site.id, idempotency_key, digest, now)
+            before = _find_key(session, site.id, idempotency_key, digest)
             if before is not None:
                 return before
-        row = _new_callback(session, settings, site, wish, key, ip, now)
+        row = _new_callback(session, settings, site, region, wish, key, ip, now)
         if idempotency_key is not None:
-            session.execute(
-                update(IdempotencyKey)
-                .where(IdempotencyKey.site_id == site.id, IdempotencyKey.key == idempotency_key)
-                .values(callback_id=row.id, answer=view_of(row).as_dict())
-            )
+            _keep_key(session, row, idempotency_key, digest)
         news.note_callback(session, row)
-    if row.status == CallbackStatus.QUEUED and not jobs.enqueue(redis, jobs.DIAL, DIAL_JOB, row.id):
+    if row.status != CallbackStatus.QUEUED:
+        news.publish(redis, session)
+    elif not jobs.enqueue(redis, jobs.DIAL, DIAL_JOB, row.id, also=lambda pipe: news.write(pipe, session)):
         log.warning("no job for now; the sweep will find the callback", callback=row.id)
-    news.publish(redis, session)
     return view_of(row)
 
 
@@ -187,23 +193,23 @@ def keyed_hash(key: bytes, kind: str, value: str) -> str:
     return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()
 
 
-def _open_site(session: Session, site_id: str) -> Site:
-    site = session.get(Site, site_id)
-    if site is None or not site.active:
+def _open_site(session: Session, site_id: str) -> tuple[Site, str]:
+    """The site, and its client's region."""
+    found = session.execute(_SITE, {"site": site_id}).one_or_none()
+    if found is None or not found[0].active:
         raise NotFound("there is no such site, or it takes no callbacks now", field="site")
-    return site
+    site, region = found
+    return site, region
 
 
-def _begin_key(session: Session, site: str, key: str, digest: str, now: datetime) -> CallbackView | None:
-    """Take the key, or find what it gave before."""
+def _find_key(session: Session, site: str, key: str, digest: str) -> CallbackView | None:
+    """What the key gave before; None where it is new, and this transaction's alone."""
     if not 0 < len(key) <= 255:
         raise Invalid("an Idempotency-Key has 1 to 255 characters", field="Idempotency-Key")
     if not try_key_lock(session, f"{site}:{key}"):
         raise IdempotencyInProgress
-    row = session.get(IdempotencyKey, (site, key))
+    row = session.connection().execute(_KEY, {"site": site, "name": key}).one_or_none()
     if row is None:
-        session.add(IdempotencyKey(site_id=site, key=key, body_hash=digest, created_at=now))
-        session.flush()
         return None
     if row.body_hash != digest:
         raise IdempotencyMismatch
@@ -218,51 +224,71 @@ def _begin_key(session: Session, site: str, key: str, digest: str, now: datetime
     )
 
 
+def _keep_key(session: Session, row: Callback, key: str, digest: str) -> None:
+    session.connection().execute(
+        insert(_KEYS),
+        {
+            "site_id": row.site_id,
+            "key": key,
+            "body_hash": digest,
+            "callback_id": row.id,
+            "answer": view_of(row).as_dict(),
+            "created_at": row.created_at,
+        },
+    )
+
+
 def _new_callback(
-    session: Session, settings: Settings, site: Site, wish: Wish, key: bytes, ip: str, now: datetime
+    session: Session,
+    settings: Settings,
+    site: Site,
+    region: str,
+    wish: Wish,
+    key: bytes,
+    ip: str,
+    now: datetime,
 ) -> Callback:
-    client = session.get(Client, site.client_id)
-    number = parse_number(wish.number, client.region if client is not None else "US")
+    number = parse_number(wish.number, region)
     dialable(number, site.regions or settings.dialing.regions)
     due = due_from(wish.when, wish.timezone, now)
     ip_hash = keyed_hash(key, "ip", _network(ip))
     limits = site_limits(site)
     _limit(session, site, limits, ip_hash, keyed_hash(key, "number", number), now)
     later = due.at > now
-    row = Callback(
-        id=new_id(),
-        created_at=now,
-        client_id=site.client_id,
-        site_id=site.id,
-        number=number,
-        name=wish.name,
-        note=wish.note,
-        page_url=wish.page_url,
-        queue=wish.queue,
-        wall_time=due.wall_time,
-        timezone=due.timezone,
-        due_at=due.at,
-        expires_at=max(due.at, now) + timedelta(hours=limits["expire_hours"]),
-        promised_at=_promise(session, settings, site, due, now),
-        status=str(CallbackStatus.SCHEDULED if later else CallbackStatus.QUEUED),
-        reason=None,
-        tries=0,
-        held_by=None,
-        queued_at=None if later else now,
-        consent_text=wish.consent,
-        consent_at=now if wish.consent else None,
-        ip_hash=ip_hash,
-    )
-    session.add(row)
-    session.flush()
-    return row
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "created_at": now,
+        "client_id": site.client_id,
+        "site_id": site.id,
+        "number": number,
+        "name": wish.name,
+        "note": wish.note,
+        "page_url": wish.page_url,
+        "queue": wish.queue,
+        "wall_time": due.wall_time,
+        "timezone": due.timezone,
+        "due_at": due.at,
+        "expires_at": max(due.at, now) + timedelta(hours=limits["expire_hours"]),
+        "promised_at": _promise(session, settings, site, due, now),
+        "status": str(CallbackStatus.SCHEDULED if later else CallbackStatus.QUEUED),
+        "reason": None,
+        "tries": 0,
+        "held_by": None,
+        "queued_at": None if later else now,
+        "consent_text": wish.consent,
+        "consent_at": now if wish.consent else None,
+        "ip_hash": ip_hash,
+    }
+    # Past the ORM's unit of work, which would cost more than everything else here.
+    session.connection().execute(insert(table(Callback)), values)
+    return Callback(**values)
 
 
 def _promise(session: Session, settings: Settings, site: Site, due: Due, now: datetime) -> datetime | None:
     if due.at > now:
         return due.at
     pbx = agent_queries.site_pbx(site, settings)
-    ready = pbx is not None and agent_queries.ready_agents(session, pbx, settings, site.client_id, 1)
+    ready = pbx is not None and agent_queries.anyone_ready(session, pbx, settings, site.client_id)
     return now + PROMISE if ready else None
 
 
@@ -271,12 +297,14 @@ def _limit(
 ) -> None:
     """Count this request, and raise RateLimited where it is one too many; the raise takes the count back."""
     hour, day = timedelta(hours=1), timedelta(days=1)
-    for scope, subject, span, most, who in (
+    asked = (
         ("callback_ip", f"{site.id}:{ip}", hour, limits["per_ip_hour"], "from this address"),
         ("callback_number", f"{site.client_id}:{number}", day, limits["per_number_day"], "for this number"),
         ("callback_site", site.id, hour, limits["per_site_hour"], "on this site"),
-    ):
-        if count(session, scope, subject, span, now) > most:
+    )
+    counts = count_each(session, [(scope, subject, span) for scope, subject, span, _, _ in asked], now)
+    for (_, _, span, most, who), found in zip(asked, counts, strict=True):
+        if found > most:
             raise RateLimited(
                 f"too many callbacks were asked for {who}; try again later or call us",
                 retry_after=int(span.total_seconds() / 12),

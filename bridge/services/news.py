@@ -69,9 +69,18 @@ def note_agent(session: Session, row: AgentState) -> None:
 
 def publish(redis: Redis, session: Session) -> None:
     """Publish what the session's transaction left to say; call it after the commit, once. Never raises for Redis."""
-    pending = session.info.pop(_KEY, [])
+    count = len(session.info.get(_KEY, ()))
+    if not count:
+        return
     try:
-        for to, event, data in pending:
-            screens.publish(redis, to, event, data)
+        with redis.pipeline(transaction=False) as pipe:
+            write(pipe, session)
+            pipe.execute()
     except RedisError as error:
-        log.warning("a change was not published", error=type(error).__name__, count=len(pending))
+        log.warning("a change was not published", error=type(error).__name__, count=count)
+
+
+def write(pipe: Redis, session: Session) -> None:
+    """The same onto somebody's pipeline."""
+    for to, event, data in session.info.pop(_KEY, []):
+        screens.publish(pipe, to, event, data)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from functools import cache
+
+from sqlalchemy import ColumnElement, Executable, and_, bindparam, func, or_, select
 from sqlalchemy.orm import Session
 
 from bridge.settings import Settings
@@ -48,6 +50,29 @@ def ready_agents(
             .order_by(AgentState.since, AgentState.agent_id)
             .limit(limit)
         )
+    )
+
+
+def anyone_ready(session: Session, pbx: str, settings: Settings, client_id: str) -> bool:
+    """Whether `ready_agents` would find somebody."""
+    default = bool(settings.pbx) and settings.pbx[0].name == pbx
+    found = session.connection().execute(_anyone(default=default), {"pbx": pbx, "client": client_id})
+    return found.first() is not None
+
+
+@cache
+def _anyone(*, default: bool) -> Executable:
+    at: ColumnElement[bool] = AgentState.pbx == bindparam("pbx")
+    return (
+        select(AgentState.agent_id)
+        .join(Agent, Agent.id == AgentState.agent_id)
+        .where(
+            free(),
+            or_(at, AgentState.pbx.is_(None)) if default else at,
+            Agent.active,
+            or_(Agent.client_id.is_(None), Agent.client_id == bindparam("client")),
+        )
+        .limit(1)
     )
 
 
