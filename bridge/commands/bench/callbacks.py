@@ -1,26 +1,24 @@
-"""`ringbridge bench`: measures a Ringbridge that is running, with the lab as its PBX."""
+"""`ringbridge bench callbacks`: from a visitor's form to two phones, with the lab as the PBX."""
 
 from __future__ import annotations
 
-import json
-import math
 import secrets
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import click
-import phonenumbers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import select
 
+from bridge.commands.bench.common import as_json, by_administrator, make_site, numbers, show, spread
 from bridge.commands.rest import Rest
-from bridge.domain.errors import Conflict, Forbidden, Invalid, RingbridgeError, Unavailable
+from bridge.domain.errors import Conflict, Forbidden, RingbridgeError, Unavailable
 from bridge.settings import load
 from bridge.store.database import open_database
 from bridge.store.models import Attempt, Pop
@@ -50,46 +48,26 @@ class Seat:
     """Pop id -> milliseconds from the phone's ringing to the pop's arrival here."""
 
 
-def numbers() -> Iterator[str]:
-    """Numbers of the lab's world that answer and hang up at once, each once (+1 NPA 555-018x)."""
-    for last in range(10):
-        for area in range(201, 990):
-            number = f"+1{area}555018{last}"
-            parsed = phonenumbers.parse(number)
-            if phonenumbers.is_valid_number(parsed) and phonenumbers.region_code_for_number(parsed) == "US":
-                yield number
-
-
-def percentile(values: Sequence[float], share: float) -> float | None:
-    """The smallest value that at least this share of the values does not exceed; None of nothing."""
-    if not values:
-        return None
-    return round(sorted(values)[max(0, math.ceil(share * len(values)) - 1)], 1)
-
-
-@click.group()
-def bench() -> None:
-    """Measure a running Ringbridge. The lab must be its PBX: real numbers would be dialled otherwise."""
-
-
-@bench.command()
-@click.option("--count", type=click.IntRange(1, 2000), default=50, show_default=True, help="How many callbacks.")
-@click.option("--parallel", type=click.IntRange(1, 4), default=1, show_default=True, help="Callbacks at a time.")
-@click.option("--url", help="Where Ringbridge answers (default: [http] bind).")
-@click.option("--token", envvar="RINGBRIDGE_TOKEN", help="An administrator's token (or $RINGBRIDGE_TOKEN).")
-@click.option("--username", default="admin", show_default=True, help="Sign in as, where there is no token.")
-@click.option("--password", envvar="RINGBRIDGE_PASSWORD", help="Their password (or $RINGBRIDGE_PASSWORD).")
+@click.command()
+@click.option(
+    "--count", type=click.IntRange(1, 2000), default=50, show_default=True, help="How many callbacks."
+)
+@click.option(
+    "--parallel", type=click.IntRange(1, 4), default=1, show_default=True, help="Callbacks at a time."
+)
+@by_administrator
 @click.option("--pbx", help="The PBX to dial with (default: the first of the settings).")
-@click.option("--device", "devices", multiple=True, help="An agent's phone; repeatable (default: PJSIP/101 to 105).")
-@click.option("--timeout", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds for one callback.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object and no progress.")
+@click.option(
+    "--device", "devices", multiple=True, help="An agent's phone; repeatable (default: PJSIP/101 to 105)."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds for one callback."
+)
+@as_json
 def callbacks(
+    admin: Rest,
     count: int,
     parallel: int,
-    url: str | None,
-    token: str | None,
-    username: str,
-    password: str | None,
     pbx: str | None,
     devices: tuple[str, ...],
     timeout: float,
@@ -99,13 +77,6 @@ def callbacks(
 
     It makes a client, a site and agents of its own through REST. Ends with 1 where a callback did not end as done.
     """
-    settings = load()
-    address = url or f"http://{settings.http.bind}"
-    admin = Rest(address, token)
-    if token is None:
-        if password is None:
-            raise Invalid("give an administrator's --token, or --username and $RINGBRIDGE_PASSWORD")
-        admin = admin.signed_in(username, password)
     # One agent more than callbacks at a time: whoever has just hung up is still being written down.
     phones = devices or tuple(f"PJSIP/{phone}" for phone in range(101, 106))
     site, seats = _prepare(admin, pbx, phones, parallel + 1)
@@ -120,23 +91,14 @@ def callbacks(
         stop.set()
         _leave(seats)
     result = _result(samples, seats, time.monotonic() - began)
-    if as_json:
-        click.echo(json.dumps(result))
-    else:
-        for name, value in result.items():
-            click.echo(f"{name:28} {value}")
+    show(result, as_json)
     return 1 if result["failed"] else 0
 
 
 def _prepare(admin: Rest, pbx: str | None, devices: Sequence[str], wanted: int) -> tuple[str, list[Seat]]:
     """Client, site and agents; returns the site's key and the seats. Raises Conflict where no phone is free."""
     mark = secrets.token_hex(4)
-    client = admin.post("/api/v1/clients", {"name": f"Bench {mark}"})["id"]
-    limits = {"per_ip_hour": 100_000, "per_number_day": 1_000, "per_site_hour": 1_000_000, "tries": 1}
-    site = admin.post(
-        "/api/v1/sites",
-        {"client_id": client, "name": f"Bench {mark}", "regions": ["US"], "pbx": pbx, "limits": limits},
-    )["key"]
+    client, site = make_site(admin, pbx=pbx)
     seats: list[Seat] = []
     for device in devices:
         if len(seats) == wanted:
@@ -265,7 +227,7 @@ def _result(samples: Sequence[Sample], seats: Sequence[Seat], seconds: float) ->
         ("ring_to_paint", painted),
     ):
         if values or name.startswith("post"):
-            result |= {f"{name}_p50_ms": percentile(values, 0.50), f"{name}_p99_ms": percentile(values, 0.99)}
+            result |= spread(name, values)
     if posts:
         result["post_mean_ms"] = round(statistics.fmean(posts), 1)
     if failed:
@@ -280,7 +242,9 @@ def _from_sql(ids: Sequence[str], seats: Sequence[Seat]) -> tuple[dict[str, date
     with open_database(load()).read() as session:
         for start in range(0, len(ids), 500):
             rows = session.execute(
-                select(Attempt.callback_id, Attempt.sent_at).where(Attempt.callback_id.in_(ids[start : start + 500]))
+                select(Attempt.callback_id, Attempt.sent_at).where(
+                    Attempt.callback_id.in_(ids[start : start + 500])
+                )
             )
             for callback, at in rows:
                 if callback is not None and at is not None:
