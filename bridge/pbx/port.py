@@ -33,6 +33,7 @@ class Reason(StrEnum):
 
     SENT = "sent"
     REFUSED = "refused"
+    STALE = "stale"
     TIMEOUT = "timeout"
     LINK_DOWN = "link_down"
     NOT_FOUND = "not_found"
@@ -59,7 +60,8 @@ class Receipts:
 class DialOrder:
     """One dial. `attempt` becomes the PBX's channel id; `dial_string` is the customer's leg as the PBX dials it.
 
-    Raises nothing: a value outside the allow-list patterns makes the outcome `REFUSED`.
+    `until` is the last moment, on this machine's uptime, at which the PBX may begin: what arrives later, it refuses.
+    A value outside the allow-list patterns makes the outcome `REFUSED`.
     """
 
     attempt: str
@@ -72,7 +74,7 @@ class DialOrder:
     agent_ring_seconds: int
     customer_ring_seconds: int
     expected: Expected
-    deadline_seconds: float
+    until: float
 
 
 class LinkSink(Protocol):

@@ -6,7 +6,6 @@ import os
 import secrets
 import socket
 import threading
-import time
 from datetime import timedelta
 
 import structlog
@@ -15,6 +14,7 @@ from bridge.domain.errors import Unavailable
 from bridge.store.database import Sessions
 from bridge.store.queries import leases
 from bridge.store.queries.leases import Lease
+from bridge.uptime import uptime
 
 log = structlog.get_logger(__name__)
 
@@ -22,11 +22,6 @@ KEEP_SECONDS = 3.5
 RENEW_SECONDS = 1.0
 _MARGIN_SECONDS = 0.5
 """Ours ends this much before the row's, so that clocks may differ in pace and a send may take a moment."""
-
-
-def uptime() -> float:
-    """Seconds on a clock that goes on while the process, or the machine, is stopped."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def holder_name() -> str:

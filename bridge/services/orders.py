@@ -26,11 +26,12 @@ from bridge.live import clock, screens
 from bridge.live.mailbox import Command, Kind, Mailbox
 from bridge.pbx.port import DialOrder, Outcome, PbxLink, Reason
 from bridge.services import attempts, news
-from bridge.services.lease import LeaseKeeper, uptime
+from bridge.services.lease import LeaseKeeper
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 from bridge.store.models import Agent, Attempt, Switch
 from bridge.store.queries import leases
+from bridge.uptime import uptime
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,8 @@ _ON_THE_LINE = (
     AttemptState.CONNECTED,
     AttemptState.UNCERTAIN,
 )
+BEGIN_SECONDS = 5.0
+"""A dial that was sent is begun by the PBX within this, or never."""
 
 
 class Refused(Exception):
@@ -261,18 +264,22 @@ class Orders:
                 client=row.client_id,
                 agent_first=row.agent_first,
             ),
-            deadline_seconds=max(deadline.left, 0.0),
+            until=deadline.at,
         )
 
     def _send(self, order: DialOrder, deadline: Deadline) -> Outcome | None:
-        """The originate, or None where it is too late: a process that was stopped meanwhile must not dial now."""
+        """The originate, or None where it is too late: a process that was stopped meanwhile must not dial now.
+
+        One that is stopped after the last look here sends a dial that the PBX itself finds too late.
+        """
+        until = min(deadline.at, uptime() + BEGIN_SECONDS)
         if not self._keeper.is_valid():
             # Whoever has the lease now judges this attempt.
             return None
         if deadline.left <= 0:
             self._try_end(order.attempt, "stale", begun=True)
             return None
-        outcome = self._link.dial(replace(order, deadline_seconds=deadline.left))
+        outcome = self._link.dial(replace(order, until=until))
         self.counts["originates"] += 1
         return outcome
 

@@ -25,15 +25,19 @@ from bridge.live.calls import acknowledged, id_key
 from bridge.live.connection import DOWN
 from bridge.pbx.port import PbxFacts, PbxLink, Receipts
 from bridge.services import attempts, news
-from bridge.services.lease import LeaseKeeper, uptime
+from bridge.services.lease import LeaseKeeper
+from bridge.services.orders import BEGIN_SECONDS
 from bridge.store.database import Sessions
 from bridge.store.models import Attempt, AttemptChange, Call
 from bridge.store.queries import leases
+from bridge.uptime import uptime
 
 log = structlog.get_logger(__name__)
 
 SETTLE_SECONDS = 3.0
 """A channel appears within this after its originate, and its end is told within this after it is over."""
+TOO_LATE_SECONDS = BEGIN_SECONDS + 2.0
+"""After this a dial that was sent before its call was first missed is refused by the PBX; it counts whole seconds."""
 RECORDER_SECONDS = 30.0
 """How long a recorder that lags is waited for."""
 GIVE_UP = timedelta(minutes=15)
@@ -65,15 +69,20 @@ def judge(
     sent_at: datetime | None,
     started_at: datetime | None,
     now: datetime,
+    missing_for: float,
 ) -> Verdict | None:
     """The verdict on an attempt whose call is not alive; None where it must be asked again.
 
-    `sent_at` is when its originate left, `started_at` the PBX's boot (None where unknown).
+    `sent_at` is when its originate left, `started_at` the PBX's boot (None where unknown), `missing_for` the seconds in
+    which no call of it was alive, on a clock of this machine alone.
     """
     if seen_connected:
         return Verdict(AttemptState.DONE, None)
     if receipts.customer:
         return Verdict(AttemptState.FAILED, "outcome_unknown")
+    if missing_for < TOO_LATE_SECONDS:
+        # An originate that was held up on its way may still arrive and be begun.
+        return None
     if sent_at is None or started_at is None or started_at > sent_at - _RESTART_SLACK:
         # The absence of a receipt proves nothing.
         return Verdict(AttemptState.FAILED, "outcome_unknown")
@@ -164,7 +173,7 @@ class Reconciler:
                 continue
             if state != AttemptState.UNCERTAIN and not self._doubt(attempt, since):
                 continue
-            self._settle(attempt, facts)
+            self._settle(attempt, facts, since)
 
     def _doubt(self, attempt: str, since: float) -> bool:
         """Make the attempt uncertain, once the recorder has read what the events said of it. True when it is now."""
@@ -190,7 +199,8 @@ class Reconciler:
         done = acknowledged(self._redis)
         return done is None or id_key(done) >= id_key(mark)
 
-    def _settle(self, attempt: str, facts: PbxFacts) -> None:
+    def _settle(self, attempt: str, facts: PbxFacts, since: float) -> None:
+        missing_for = uptime() - since
         receipts = self._link.receipts(attempt)
         with self._sessions.begin() as session:
             row = session.get(Attempt, attempt)
@@ -205,6 +215,7 @@ class Reconciler:
                 sent_at=row.sent_at,
                 started_at=facts.started_at,
                 now=now,
+                missing_for=missing_for,
             )
             if verdict is None:
                 return

@@ -17,6 +17,7 @@ from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
+from bridge.uptime import uptime
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -164,7 +165,7 @@ class ScriptedLink:
         self._said = {call: int(state) for call, state in live.items()}
 
     def dial(self, order: DialOrder) -> Outcome:
-        reply = self._ask({"dial": order.attempt}, min(order.deadline_seconds, 1.0))
+        reply = self._ask({"dial": order.attempt}, min(order.until - uptime(), 1.0))
         if reply is None:
             return Outcome(False, Reason.TIMEOUT, "no answer")
         reason = Reason(reply["reason"])

@@ -23,6 +23,7 @@ from bridge.pbx.open import open_link
 from bridge.pbx.port import DialOrder, PbxFacts, Reason, Receipts
 from bridge.pbx.sim.ami import FakeAsterisk, Fields, after_login, message, trace
 from bridge.settings import Pbx
+from bridge.uptime import uptime
 
 TRACES = Path(__file__).parent.parent / "traces" / "asterisk-22"
 ATTEMPT = "5f0c6a52-7d1b-4f4e-9e65-0f6b2f7f9a01"
@@ -118,7 +119,7 @@ def order(**more: object) -> DialOrder:
         "agent_ring_seconds": 15,
         "customer_ring_seconds": 25,
         "expected": Expected(ATTEMPT, agent="anna", agent_device="PJSIP/101", number="+16465550101"),
-        "deadline_seconds": 1.0,
+        "until": uptime() + 1.0,
         **more,
     }
     return DialOrder(**values)  # type: ignore[arg-type]
@@ -153,7 +154,7 @@ def test_a_cut_link_comes_back_and_sends_nothing_twice(server: FakeAsterisk) -> 
     sink = Sink()
     with linked(server, sink) as link:
         outcome = []
-        dialler = threading.Thread(target=lambda: outcome.append(link.dial(order(deadline_seconds=20))))
+        dialler = threading.Thread(target=lambda: outcome.append(link.dial(order(until=uptime() + 20))))
         dialler.start()
         assert asked.wait(5)
         server.cut()
@@ -172,7 +173,7 @@ def test_an_unanswered_originate_is_unknown_and_never_repeated(server: FakeAster
     server.answers["originate"] = lambda fields: None
     sink = Sink()
     with linked(server, sink) as link:
-        assert link.dial(order(deadline_seconds=0.3)).reason is Reason.TIMEOUT
+        assert link.dial(order(until=uptime() + 0.3)).reason is Reason.TIMEOUT
         session = link._commander._session
         assert session is not None and session._wire.responses == {}
     assert len(server.asked("Originate")) == 1

@@ -73,6 +73,25 @@ def test_what_is_missing_is_named_with_the_line_to_change(
     assert line in found[about]["change"]
 
 
+def test_an_older_dialplan_is_named_with_what_to_do(tmp_path: Path, lab: Lab) -> None:
+    path = lab.dir / "company" / "etc" / "ringbridge.conf"
+    whole = path.read_text(encoding="utf-8")
+    assert "Ringbridge dialplan" in whole
+    try:
+        path.write_text(whole.replace("exten => version,1", "exten => other,1"), encoding="utf-8")
+        with lab.company_ami() as ami:
+            ami.command("dialplan reload")
+        code, found = check(tmp_path, lab)
+    finally:
+        path.write_text(whole, encoding="utf-8")
+        with lab.company_ami() as ami:
+            ami.command("dialplan reload")
+    assert code == 1
+    assert found["ringbridge.conf"]["verdict"] == "fail"
+    assert "ringbridge init --mode dial" in found["ringbridge.conf"]["change"]
+    assert check(tmp_path, lab)[0] == 0
+
+
 def test_users_with_too_much_power_are_named(tmp_path: Path, lab: Lab) -> None:
     lab_user = {"username": "lab", "secret": lab.info["lab_secret"]}
     _, found = check(tmp_path, lab, **lab_user)

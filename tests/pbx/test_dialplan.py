@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import closing
@@ -28,6 +29,7 @@ def originate(lab: Lab, attempt: str, *, named: bool = True, **changes: str) -> 
     number = changes.get("RB_NUMBER", ANSWERS)
     variables = {
         "RB_ATTEMPT": attempt,
+        "RB_UNTIL": str(int(time.time()) + 30),
         "RB_FIRST": "agent",
         "RB_AGENT": "PJSIP/101",
         "RB_NUMBER": number,
@@ -201,6 +203,10 @@ def test_receipts_outlive_the_pbx(lab: Lab, attempt: str, kill: bool) -> None:
     [
         {"RB_ATTEMPT": "../x"},
         {"RB_ATTEMPT": 'a"b'},
+        {"RB_UNTIL": ""},
+        {"RB_UNTIL": "soon"},
+        {"RB_UNTIL": '9999999999" = "" | "1'},
+        {"RB_UNTIL": "99999999999"},
         {"RB_FIRST": "nobody"},
         {"RB_FIRST": 'agent" = "agent'},
         {"RB_NUMBER": "911;rm"},
@@ -228,6 +234,23 @@ def test_what_does_not_look_as_it_must_is_never_dialled(
     assert not has_receipt(lab, attempt, "agent") and not has_receipt(lab, attempt, "customer")
 
 
+@pytest.mark.parametrize("first", ["agent", "customer"])
+def test_what_comes_too_late_is_never_dialled(lab: Lab, attempt: str, first: str) -> None:
+    originate(lab, attempt, RB_FIRST=first, RB_UNTIL=str(int(time.time()) - 1))
+    refused_until_idle(lab, channels=0)
+    assert dialled(lab, attempt) == []
+    assert not has_receipt(lab, attempt, "agent") and not has_receipt(lab, attempt, "customer")
+
+
+def test_the_second_leg_may_be_dialled_after_the_first_ones_time(lab: Lab, attempt: str) -> None:
+    lab.phone("101", answer_after=4)
+    until = int(time.time()) + 1
+    originate(lab, attempt, RB_UNTIL=str(until))
+    wait_dialled(lab, attempt, 2)
+    assert time.time() > until + 1
+    assert dialled(lab, attempt) == ["101", ANSWERS]
+
+
 @pytest.mark.parametrize("extension", ["agent", "customer", ANSWERS])
 def test_there_is_no_way_round_the_receipt(lab: Lab, attempt: str, extension: str) -> None:
     """Who enters a leg by another door meets the same checks."""
@@ -244,6 +267,7 @@ def test_there_is_no_way_round_the_receipt(lab: Lab, attempt: str, extension: st
             Async="true",
             Variable=[
                 f"RB_ATTEMPT={attempt}",
+                f"RB_UNTIL={int(time.time()) + 30}",
                 "RB_FIRST=agent",
                 "RB_AGENT=PJSIP/101",
                 f"RB_NUMBER={BUSY}",

@@ -16,6 +16,7 @@ from bridge.pbx.ami.link import AmiLink
 from bridge.pbx.ami.session import Timings
 from bridge.pbx.port import DialOrder, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
+from bridge.uptime import uptime
 from ringbridge_lab.lab import Behaviour, Lab
 
 pytestmark = pytest.mark.pbx
@@ -59,11 +60,13 @@ class Sink:
 
 
 class Relay:
-    """A TCP line to the PBX that a test can cut."""
+    """A TCP line to the PBX that a test can cut, or hold what goes to the PBX back."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.open = True
+        self.flows = threading.Event()
+        self.flows.set()
         self.lines: list[socket.socket] = []
         self.threads: list[threading.Thread] = []
         self.server = socket.create_server(("127.0.0.1", 0))
@@ -86,13 +89,15 @@ class Relay:
                 continue
             far = socket.create_connection(("127.0.0.1", self.target))
             self.lines += [near, far]
-            self._spawn(self._pump, near, far)
-            self._spawn(self._pump, far, near)
+            self._spawn(self._pump, near, far, self.flows)
+            self._spawn(self._pump, far, near, None)
 
     @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
+    def _pump(source: socket.socket, sink: socket.socket, flows: threading.Event | None) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if flows is not None:
+                    flows.wait()
                 sink.sendall(data)
         for side in (source, sink):
             with suppress(OSError):
@@ -107,6 +112,7 @@ class Relay:
         with suppress(OSError):
             self.server.shutdown(socket.SHUT_RDWR)
         self.server.close()
+        self.flows.set()
         self.cut()
         for thread in self.threads:
             thread.join(5)
@@ -262,7 +268,7 @@ def order(number: str = "+16465550101", first: str = "agent", **more: object) ->
         "expected": Expected(
             attempt, "anna", "PJSIP/101", number, callback="cb-1", agent_first=first == "agent"
         ),
-        "deadline_seconds": 5.0,
+        "until": uptime() + 5.0,
         **more,
     }
     return DialOrder(**values)  # type: ignore[arg-type]
@@ -298,6 +304,35 @@ def test_a_bad_device_is_a_call_that_ended(lab: Lab, link: AmiLink, sink: Sink) 
     until(lambda: sink.of(CallEventType.ENDED))
     assert sink.heard[0].data["attempt"] == wanted.attempt
     assert sink.heard[-1].data["cause"] == "failed"
+
+
+def test_a_dial_held_up_on_its_way_is_refused_by_the_pbx(lab: Lab, sink: Sink) -> None:
+    """As of a listener that was stopped in the middle of sending, or bytes that lay in a network."""
+    relay = Relay(lab.info["company"]["ami_port"])
+    patient = Timings(ping_every=30)
+    link = AmiLink(settings(lab, relay.port), sink, timings=patient)
+    link.start()
+    try:
+        until(lambda: sink.facts)
+        relay.flows.clear()
+        late = order(until=uptime() + 1)
+        assert link.dial(late).reason is Reason.TIMEOUT
+        until(lambda: uptime() > late.until + 1)
+        relay.flows.set()
+        # Answered behind the originate, on the same line.
+        assert link.receipts(late.attempt) == Receipts(False, False)
+        until(lambda: sink.of(CallEventType.ENDED))
+        assert [event.type.value for event in sink.heard] == ["call.started", "call.ended"]
+        assert sink.heard[-1].data["cause"] == "failed"
+        assert link.receipts(late.attempt) == Receipts(False, False)
+        assert lab.witness(attempt=late.attempt) == []
+        # One that comes in time is dialled, whatever the clock of the machine says.
+        wanted = order()
+        assert link.dial(wanted).ok
+        until(lambda: lab.witness(attempt=wanted.attempt))
+    finally:
+        link.stop()
+        relay.close()
 
 
 def test_a_cut_line_in_a_call(lab: Lab, sink: Sink) -> None:

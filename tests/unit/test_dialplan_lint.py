@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import ringbridge_dialplan
+from bridge.pbx.ami.inspection import DIALPLAN_VERSION
 from ringbridge_lab import lab as laboratory
 
 PLAN = ringbridge_dialplan.asterisk_dialplan()
@@ -29,6 +30,8 @@ FUNCTIONS = {"CALLERID", "CHANNEL", "DB", "DB_DELETE", "DB_EXISTS", "FILTER", "I
 FUNCTIONS |= {"REGEX", "UNLOCK"}
 FROM_OUTSIDE = {
     "RB_ATTEMPT",
+    "RB_UNTIL",
+    "RB_FIRST",
     "RB_AGENT",
     "RB_NUMBER",
     "RB_DIAL",
@@ -98,6 +101,11 @@ def test_brackets_match_on_every_line() -> None:
             assert text.count(opening) == text.count(closing), step
 
 
+def test_the_version_that_check_asks_for_is_the_files() -> None:
+    marker = extension("ringbridge-leg", "version")[0]
+    assert (marker.application, marker.arguments) == ("NoOp", f"Ringbridge dialplan {DIALPLAN_VERSION}")
+
+
 def test_every_goto_has_somewhere_to_go() -> None:
     known = {(step.context, step.extension) for step in STEPS}
     for step in STEPS:
@@ -123,13 +131,15 @@ def test_nothing_is_dialled_before_check_and_receipt() -> None:
         steps = extension(context, name)
         at = next(i for i, step in enumerate(steps) if step.application == "Dial")
         before = [(step.application, step.arguments) for step in steps[:at]]
+        late = '"${RB_LEG}" = "${RB_FIRST}" & ${EPOCH} > ${RB_UNTIL}'
         gates = [
             ("Gosub", "ringbridge-leg,check,1"),
             ("GotoIf", '$["${GOSUB_RETVAL}" != "ok"]?ringbridge-leg,invalid,1'),
+            ("GotoIf", f"$[{late}]?ringbridge-leg,stale,1"),
             ("Gosub", "ringbridge-leg,receipt,1"),
             ("GotoIf", '$["${GOSUB_RETVAL}" != "ok"]?ringbridge-leg,refused,1'),
         ]
-        assert before[1:5] == gates, "the leg's name, then the gates, then anything else"
+        assert before[1:6] == gates, "the leg's name, then the gates, then anything else"
         assert before[0][0] == "Set" and before[0][1].startswith("RB_LEG=")
 
 
@@ -161,6 +171,8 @@ def test_every_variable_from_outside_is_checked_by_a_whole_pattern() -> None:
             assert not re.fullmatch(pattern, evil), (name, evil)
     good = {
         "RB_ATTEMPT": "f44868bd-339b-40cb-a91b-6931e2120fb5",
+        "RB_UNTIL": "1790000000",
+        "RB_FIRST": "customer",
         "RB_AGENT": "PJSIP/101",
         "RB_NUMBER": "+16465550101",
         "RB_DIAL": "PJSIP/+16465550101@trunk",
@@ -177,7 +189,7 @@ def test_every_variable_from_outside_is_checked_by_a_whole_pattern() -> None:
 def test_unchecked_values_meet_only_regex_and_filter() -> None:
     """Before the check, a value may not stand in an expression, where its quotes would be code."""
     gated = {
-        ("ringbridge-leg", name) for name in ("agent", "customer", "_[+0-9]!", "over", "refused", "receipt")
+        ("ringbridge-leg", name) for name in ("agent", "customer", "_[+0-9]!", "over", "refused", "stale", "receipt")
     }
     for step in STEPS:
         if (step.context, step.extension) in gated:

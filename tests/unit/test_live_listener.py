@@ -17,7 +17,7 @@ from bridge.pbx.port import Receipts
 from bridge.services import lease
 from bridge.services.orders import Rate
 from bridge.services.publishing import Fenced, Outbox, Publisher
-from bridge.services.reconcile import Verdict, judge
+from bridge.services.reconcile import TOO_LATE_SECONDS, Verdict, judge
 from bridge.store.database import Sessions
 from bridge.store.models import PbxLease
 from bridge.store.queries import leases
@@ -224,4 +224,8 @@ BOOT = AT - timedelta(hours=1)
 def test_verdicts(
     receipts: Receipts, seen: bool, boot: datetime | None, now: datetime, verdict: Verdict | None
 ) -> None:
-    assert judge(receipts, seen_connected=seen, sent_at=SENT, started_at=boot, now=now) == verdict
+    facts = {"seen_connected": seen, "sent_at": SENT, "started_at": boot, "now": now}
+    assert judge(receipts, **facts, missing_for=TOO_LATE_SECONDS) == verdict  # type: ignore[arg-type]
+    # While the originate may still arrive and be begun, only what is proven is said.
+    early = judge(receipts, **facts, missing_for=TOO_LATE_SECONDS - 0.1)  # type: ignore[arg-type]
+    assert early == (verdict if seen or receipts.customer else None)

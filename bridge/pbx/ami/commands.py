@@ -28,6 +28,7 @@ from bridge.pbx.ami.tracker import Batch, Tracker
 from bridge.pbx.ami.wire import LinkDown
 from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
 from bridge.settings import Pbx
+from bridge.uptime import uptime
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,11 @@ class Commander:
             events=False,
             timings=self._timings,
         )
-        self._session = session
-        self._tried.set()
-        pause.reset()
         try:
+            await session.learn_clock()
+            self._session = session
+            self._tried.set()
+            pause.reset()
             self.fault = await lost
         finally:
             self._session = None
@@ -108,13 +110,18 @@ class Commander:
 
     async def dial(self, order: DialOrder, deadline: float) -> Outcome:
         """One Originate, or none. See PbxLink."""
-        try:
-            fields = originate(order)
-        except LocalError as error:
-            return Outcome(False, Reason.REFUSED, error.message)
         session = self._session
         if session is None or not session.up:
             return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if uptime() >= order.until:
+            return Outcome(False, Reason.STALE, "it is too late for this dial; nothing was dialled")
+        until = session.pbx_time(order.until)
+        if until is None:
+            return Outcome(False, Reason.LINK_DOWN, "the PBX does not say its time; nothing was dialled")
+        try:
+            fields = originate(order, int(until))
+        except LocalError as error:
+            return Outcome(False, Reason.REFUSED, error.message)
         if not self._synced():
             return Outcome(
                 False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was dialled"

@@ -13,6 +13,8 @@ from bridge.pbx.findings import Finding, Verdict
 from bridge.settings import Pbx
 
 CONTEXTS = ("ringbridge-leg", "ringbridge-go")
+DIALPLAN_VERSION = 2
+"""Of ringbridge.conf: what its extension `version` must say at least."""
 _FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}
 """CVE-2024-42365: from here on an AMI user with `originate` alone cannot reach code execution."""
 _READER_LINES = "read = system,call,agent,user  and  write = reporting"
@@ -95,6 +97,7 @@ def _reader(pbx: Pbx, reader: Dialogue, observe: bool, watch_seconds: float) -> 
     if not observe:
         for name in CONTEXTS:
             yield _context(reader, name, "#tryinclude ringbridge.conf at the top of extensions.conf")
+        yield from _dialplan_version(reader)
     yield _context(
         reader, pbx.context, "context of this PBX in the settings: the one where agents' phones dial"
     )
@@ -151,6 +154,27 @@ def _context(reader: Dialogue, name: str, change: str) -> Finding:
             f"manager.conf: {_READER_LINES}" if denied else f"{change}; then asterisk -rx 'dialplan reload'",
         )
     return Finding(f"context {name}", Verdict.OK, "it is loaded")
+
+
+def _dialplan_version(reader: Dialogue) -> Iterator[Finding]:
+    response, items = reader.ask_list("ShowDialPlan", "ShowDialPlanComplete", Context=CONTEXTS[0])
+    if response.get("Response") == "Error" or not items:
+        # Said of the context already.
+        return
+    said = next((item.get("AppData", "") for item in items if item.get("Extension") == "version"), "")
+    found = re.search(r"(\d+)$", said)
+    version = int(found[1]) if found else 1
+    if version >= DIALPLAN_VERSION:
+        yield Finding("ringbridge.conf", Verdict.OK, f"the dialplan is of version {version}")
+        return
+    yield Finding(
+        "ringbridge.conf",
+        Verdict.FAIL,
+        f"the dialplan is of version {version}, and this Ringbridge needs {DIALPLAN_VERSION}: an older one dials a "
+        "call whose order came too late",
+        "run `ringbridge init --mode dial` again, which shows and writes the new ringbridge.conf (paste what it shows "
+        "where the PBX is elsewhere); then asterisk -rx 'dialplan reload'",
+    )
 
 
 def _trunk(pbx: Pbx, reader: Dialogue) -> Iterator[Finding]:

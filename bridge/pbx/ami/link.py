@@ -21,10 +21,21 @@ from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
 from bridge.pbx.ami.presentation import HIDDEN, Presentation
 from bridge.pbx.ami.resync import Resynced, Snapshot, resync
-from bridge.pbx.ami.session import LoginRefused, Pause, Reply, Session, Timings, connect, resolver, told
+from bridge.pbx.ami.session import (
+    LoginRefused,
+    Pause,
+    Reply,
+    Session,
+    Timings,
+    connect,
+    header,
+    resolver,
+    told,
+)
 from bridge.pbx.ami.tracker import Batch, Tracker
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
+from bridge.uptime import uptime
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -198,8 +209,8 @@ class AmiLink:
             )
         bridges = await self._list(session, "BridgeList")
         queued = await self._list(session, "QueueStatus")
-        entries = tuple(item for item in queued.items if _header(item, "event") == "QueueEntry")
-        version = _header(core.headers or {}, "asteriskversion") if core.ok else ""
+        entries = tuple(item for item in queued.items if header(item, "event") == "QueueEntry")
+        version = header(core.headers or {}, "asteriskversion") if core.ok else ""
         shown = await asyncio.gather(*(self._presentable(session, item) for item in channels.items))
         return Snapshot(tuple(shown), bridges.items, entries), version
 
@@ -286,7 +297,7 @@ class AmiLink:
             return Outcome(False, Reason.REFUSED, "observe mode never dials; set dialing.mode to dial")
         if self._thread is None or self._stopping.is_set():
             return down
-        deadline = min(max(order.deadline_seconds, 0.1), 60.0)
+        deadline = min(max(order.until - uptime(), 0.1), 60.0)
         return self._await(self._commander.dial(order, deadline), deadline + _SLACK, unknown)
 
     def hangup(self, call: str, agent: str | None) -> Outcome:
@@ -321,10 +332,3 @@ class AmiLink:
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             future.cancel()
             return otherwise
-
-
-def _header(item: Mapping[str, Any], name: str) -> str:
-    for key, value in item.items():
-        if key.lower() == name:
-            return str(value)
-    return ""

@@ -13,12 +13,16 @@ _DIAL_STRING = re.compile(r"[A-Za-z0-9]{1,20}/[A-Za-z0-9@.:/_+-]{1,120}")
 _ATTEMPT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FIRST_LEG_SLACK = 10
 """Seconds beyond the ring time before the PBX itself gives an originate up."""
+_LAST_SECOND = range(1_000_000_000, 10_000_000_000)
 CHANNEL = "Local/first@ringbridge-leg"
 RECEIPTS = "ringbridge"
 
 
-def originate(order: DialOrder) -> dict[str, str | list[str]]:
-    """The fields of the one Originate of an order. Raises LocalError, which names the value's place only."""
+def originate(order: DialOrder, until: int) -> dict[str, str | list[str]]:
+    """The fields of the one Originate of an order. Raises LocalError, which names the value's place only.
+
+    `until` is the last second, of the PBX's own clock, in which it may begin.
+    """
     _match(_ATTEMPT, order.attempt, "attempt")
     _match(DEVICE_PATTERN, order.agent_device, "agent_device")
     _match(DIAL_PATTERN, order.number, "number")
@@ -30,8 +34,11 @@ def originate(order: DialOrder) -> dict[str, str | list[str]]:
     rings = {"agent": order.agent_ring_seconds, "customer": order.customer_ring_seconds}
     if not all(isinstance(seconds, int) and 1 <= seconds <= 300 for seconds in rings.values()):
         raise LocalError("a ring time must be 1 to 300 whole seconds", field="ring_seconds")
+    if until not in _LAST_SECOND:
+        raise LocalError("the PBX's clock is not of this age", field="until")
     variables = {
         "RB_ATTEMPT": order.attempt,
+        "RB_UNTIL": str(until),
         "RB_FIRST": order.first,
         "RB_AGENT": order.agent_device,
         "RB_NUMBER": order.number,

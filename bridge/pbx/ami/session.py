@@ -14,11 +14,14 @@ from typing import Any
 
 from bridge.domain.errors import RingbridgeError
 from bridge.pbx.ami.codec import Message
-from bridge.pbx.ami.hearing import UNHEARD
+from bridge.pbx.ami.hearing import UNHEARD, event_time
 from bridge.pbx.ami.wire import LinkDown, OneConnection, Wire
 from bridge.settings import Pbx
+from bridge.uptime import uptime
 
 _DIGITS = re.compile(r"\d{3,}")
+_QUICK_PING = 1.0
+"""A ping that takes longer says too little of the PBX's clock, where that is known already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class Session:
         self._wire = wire
         self._timings = timings
         self._pinger: asyncio.Task[None] | None = None
+        self._ahead: float | None = None
 
     @classmethod
     async def open(
@@ -234,11 +238,25 @@ class Session:
             await asyncio.sleep(self._timings.ping_every)
             before = self._wire.received
             try:
-                await self.ask("Ping", deadline=self._timings.ping_deadline)
+                await self.learn_clock()
             except (NoReply, LinkDown):
                 # A busy PBX may answer late; one that sends nothing at all is gone.
                 if self.up and self._wire.received == before:
                     self._wire.give_up(f"no answer to a ping within {self._timings.ping_deadline:g} s")
+
+    async def learn_clock(self) -> None:
+        """Ping, and learn from the answer what the PBX's clock says. Raises as `ask` does."""
+        asked = uptime()
+        reply = await self.ask("Ping", deadline=self._timings.ping_deadline)
+        heard = uptime()
+        at = event_time(Message({"Timestamp": header(reply.headers or {}, "timestamp")}.items()), 0.0)
+        if at and (self._ahead is None or heard - asked < _QUICK_PING):
+            # As if it had been said only now: an answer that was slow makes a deadline early, never late.
+            self._ahead = at - heard
+
+    def pbx_time(self, at: float) -> float | None:
+        """What the PBX's clock says (seconds since 1970) at that uptime of ours, or less; None where it never said."""
+        return None if self._ahead is None else at + self._ahead
 
     def give_up(self, reason: str) -> None:
         """End it as if the peer had, and say why."""
@@ -270,6 +288,14 @@ def _reply(answer: Any) -> Reply:
     items = tuple(dict(item) for item in messages[1:] if not str(item.event).endswith("Complete"))
     ok = first.response in ("Success", "Follows", "Goodbye")
     return Reply(ok, str(first.message), items, dict(first))
+
+
+def header(item: Mapping[str, Any], name: str) -> str:
+    """A header by its name in lower case; empty where there is none."""
+    for key, value in item.items():
+        if key.lower() == name:
+            return str(value)
+    return ""
 
 
 async def connect(

@@ -127,6 +127,7 @@ def originate_lines(attempt: str, scenario: Scenario, number: str) -> list[str]:
     """The Originate as Ringbridge sends it."""
     variables = {
         "RB_ATTEMPT": attempt,
+        "RB_UNTIL": str(int(time.time()) + 60),
         "RB_FIRST": scenario.first,
         "RB_AGENT": "PJSIP/101",
         "RB_NUMBER": number,
