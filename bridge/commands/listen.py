@@ -16,7 +16,9 @@ def listen(name: str) -> None:
     within five seconds when the first is gone.
     """
     from bridge.services import listener
+    from bridge.services.last_words import last_words
 
     loaded = settings.load()
     log.configure(loaded)
-    listener.run(loaded, name)
+    with last_words("listen"):
+        listener.run(loaded, name)

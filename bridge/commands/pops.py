@@ -15,7 +15,9 @@ def pops() -> None:
     and what to say. One process builds at a time; a second one waits and takes over within seconds.
     """
     from bridge.services import screen_pop
+    from bridge.services.last_words import last_words
 
     loaded = settings.load()
     log.configure(loaded)
-    screen_pop.run(loaded)
+    with last_words("pops"):
+        screen_pop.run(loaded)

@@ -15,7 +15,9 @@ def recorder() -> None:
     is stopped: it goes on where it left off.
     """
     from bridge.services import recorder as service
+    from bridge.services.last_words import last_words
 
     loaded = settings.load()
     log.configure(loaded)
-    service.run(loaded)
+    with last_words("recorder"):
+        service.run(loaded)

@@ -15,7 +15,9 @@ def scheduler() -> None:
     crash left behind. Two of them do no harm.
     """
     from bridge.services import scheduler as service
+    from bridge.services.last_words import last_words
 
     loaded = settings.load()
     log.configure(loaded)
-    service.run(loaded)
+    with last_words("scheduler"):
+        service.run(loaded)

@@ -108,6 +108,9 @@ class PbxLink(Protocol):
     def stop(self) -> None:
         """End connections and thread; nothing reconnects afterwards."""
 
+    def is_running(self) -> bool:
+        """False once it is stopped, or has died of a fault; a link that waits for its PBX runs."""
+
     def set_directory(self, directory: Directory) -> None:
         """Devices and numbers as the company knows them from now on."""
 

@@ -22,6 +22,7 @@ from bridge.live.connection import DOWN
 from bridge.live.mailbox import Command, Fence, Kind, Mailbox
 from bridge.pbx.port import LinkSink, PbxFacts, PbxLink
 from bridge.services import directory
+from bridge.services.last_words import PartDied, told
 from bridge.services.lease import LeaseKeeper
 from bridge.services.orders import Orders
 from bridge.services.publishing import Fenced, Outbox, Publisher
@@ -127,7 +128,7 @@ class Holding:
         self._outbox = outbox
         self._stop = threading.Event()
         self._over = threading.Event()
-        self._failure: BaseException | None = None
+        self._failure: PartDied | None = None
         self._threads: list[threading.Thread] = []
         self._in_work: dict[str, Command] = {}
         self._carrying_out = 0
@@ -163,7 +164,7 @@ class Holding:
         self._hangups: queue.SimpleQueue[Command] = queue.SimpleQueue()
 
     def run(self, stop: threading.Event) -> bool:
-        """Hold office until `stop` (True) or until the lease is lost (False). Raises what broke a thread."""
+        """Hold office until `stop` (True) or until the lease is lost (False). Raises PartDied where a thread did."""
         self._refresh_directory()
         self._start("lease", self._keeper.run)
         self._start("publisher", self._publisher.run)
@@ -181,6 +182,9 @@ class Holding:
             self._start(name, work)
         while not (stop.is_set() or self._over.is_set() or self._keeper.lost.is_set()):
             self._over.wait(0.1)
+            if not self._link.is_running():
+                self._died("link", "the log says why")
+                break
         lost = self._keeper.lost.is_set()
         self._end(lost=lost)
         if self._failure is not None:
@@ -194,12 +198,16 @@ class Holding:
             except Fenced:
                 self._keeper.lost.set()
             except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
-                self._failure = error
+                self._died(name, told(error))
             self._over.set()
 
         thread = threading.Thread(target=guarded, name=f"{self._pbx.name}-{name}", daemon=True)
         self._threads.append(thread)
         thread.start()
+
+    def _died(self, part: str, why: str) -> None:
+        if self._failure is None:
+            self._failure = PartDied(f"the listener of PBX {self._pbx.name} ends: its part {part!r} died ({why})")
 
     def _end(self, *, lost: bool) -> None:
         """Stop within some seconds, whatever hangs."""

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from bridge import log, settings
 from bridge.services import listener
+from bridge.services.last_words import last_words
 from doubles.scripted_pbx import ScriptedLink
 
 
 def main() -> None:
     loaded = settings.load(Path(sys.argv[1]), {})
     log.configure(loaded)
-    listener.run(loaded, "lab", lambda _pbx, sink: ScriptedLink(int(sys.argv[2]), sink))
+    with last_words("listen"):
+        listener.run(loaded, "lab", lambda _pbx, sink: ScriptedLink(int(sys.argv[2]), sink))
 
 
 if __name__ == "__main__":

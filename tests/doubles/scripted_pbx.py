@@ -49,6 +49,12 @@ class ScriptedPbx:
         self._server.close()
         self.drop_links()
 
+    def kill_link(self) -> None:
+        """The thread of every link dies in its process, as of a fault."""
+        with self._lock:
+            self._tell({"die": True})
+        self.drop_links()
+
     def drop_links(self) -> None:
         """Lose every link, as a restart of the PBX or of a switch does."""
         with self._lock:
@@ -140,6 +146,7 @@ class ScriptedLink:
         self._port = port
         self._sink = sink
         self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
         self._connection: socket.socket | None = None
         self._said: dict[str, int] = {}
         self._replies: dict[int, dict[str, Any]] = {}
@@ -149,12 +156,16 @@ class ScriptedLink:
         self._directory = Directory()
 
     def start(self) -> None:
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         self._stop.set()
         if self._connection is not None:
             _end(self._connection)
+
+    def is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def set_directory(self, directory: Directory) -> None:
         self._directory = directory
@@ -220,6 +231,8 @@ class ScriptedLink:
             message = json.loads(line)
             if "call" in message:
                 self._happened(message["call"], message["steps"], message["ended"])
+            elif "die" in message:
+                self._stop.set()
             elif "synced" in message:
                 self._sink.resynced(PbxFacts(self._started_at, "1"))
             else:

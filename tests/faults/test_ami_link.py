@@ -332,7 +332,8 @@ def test_a_listener_with_a_fault_does_not_end_the_link(server: FakeAsterisk) -> 
 
 def test_stopping_in_an_outage_is_final(server: FakeAsterisk) -> None:
     sink = Sink()
-    with linked(server, sink):
+    with linked(server, sink) as link:
+        assert link.is_running()
         server.stop()
         until(lambda: sink.downs)
     # Without its thread there is nothing that could connect again.
@@ -626,3 +627,22 @@ def test_a_dial_that_never_became_a_channel_is_a_call_that_failed(server: FakeAs
     assert sink.kinds() == ["call.started", "call.ended"]
     assert sink.heard[0].data["attempt"] == ATTEMPT
     assert sink.heard[1].data["cause"] == "failed"
+
+
+def test_a_link_that_died_says_so(
+    server: FakeAsterisk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = AmiLink(pbx(server.port), Sink(), timings=QUICK)
+    assert not link.is_running()
+
+    class Fault(BaseException):
+        """What no `except Exception` catches."""
+
+    async def broken(_session: object) -> None:
+        raise Fault
+
+    monkeypatch.setattr(link, "_come_up", broken)
+    link.start()
+    until(lambda: not link.is_running(), what="the link to be dead")
+    assert "died of a fault (Fault)" in caplog.text
+    link.stop()

@@ -215,3 +215,18 @@ def test_a_pbx_that_goes_and_comes_is_said(stage: Stage) -> None:
     wanted = ["pbx.connected", "pbx.resynced", "pbx.lost", "pbx.connected", "pbx.resynced"]
     until(lambda: [entry["type"] for entry in stage.entries()] == wanted)
     assert all("call" not in entry and "seq" not in entry for entry in stage.entries())
+
+
+def test_a_holder_whose_link_died_ends_and_the_standby_takes_over(stage: Stage) -> None:
+    first = stage.listen()
+    stage.wait_connected(first.pid)
+    stage.pbx.step("c1")
+    stage.expect_seqs(c1=1)
+    second = stage.listen()
+    until(lambda: "standing by" in stage.log(1), 20, "the standby")
+    stage.pbx.kill_link()
+    assert first.wait(10) == 1
+    assert "its part 'link' died" in stage.log(0)
+    stage.wait_connected(second.pid)
+    stage.pbx.step("c1", end=True)
+    stage.expect_seqs(c1=2)

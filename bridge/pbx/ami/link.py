@@ -116,15 +116,22 @@ class AmiLink:
             try:
                 await asyncio.gather(*keepers)
             finally:
-                for keeper in keepers:
-                    keeper.cancel()
-                await asyncio.gather(*keepers, return_exceptions=True)
+                await _end(keepers)
                 self._synced = False
 
         try:
             asyncio.run(begin())
         except asyncio.CancelledError:
             log.debug("the link of %s has ended", self._pbx.name)
+        except BaseException as error:
+            # Whoever holds the link asks whether it runs.
+            log.critical("the link of PBX %s died of a fault (%s)", self._pbx.name, type(error).__name__)
+            log.debug("the fault", exc_info=error)
+            ready.set()
+
+    def is_running(self) -> bool:
+        """See PbxLink."""
+        return self._thread is not None and self._thread.is_alive()
 
     # --- the connection that reads ---
 
@@ -332,3 +339,15 @@ class AmiLink:
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             future.cancel()
             return otherwise
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended: a wait that is over in the same moment may swallow a cancellation."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=0.1)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()

@@ -243,6 +243,8 @@ class Session:
                 # A busy PBX may answer late; one that sends nothing at all is gone.
                 if self.up and self._wire.received == before:
                     self._wire.give_up(f"no answer to a ping within {self._timings.ping_deadline:g} s")
+            except Exception as error:  # noqa: BLE001 - without pings nobody would notice a dead peer
+                self._wire.give_up(f"the answer to a ping is not understood ({type(error).__name__})")
 
     async def learn_clock(self) -> None:
         """Ping, and learn from the answer what the PBX's clock says. Raises as `ask` does."""
