@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import socket as native
+from http import HTTPStatus
 from typing import Any
 
 import gevent
 import structlog
 from gevent import socket
-from gevent.pywsgi import WSGIHandler, WSGIServer
+from gevent.pywsgi import Input, WSGIHandler, WSGIServer, headers_factory
 
+from bridge.api.head import BadHead, check_request_line, read_head
 from bridge.api.policy import PROBLEM_TYPE, problem_body
 from bridge.domain.errors import Conflict, SettingsError
 
@@ -21,9 +24,34 @@ IDLE_SECONDS = 75.0
 HEAD_SECONDS = 10.0
 WRITE_SECONDS = 30.0
 """A peer that takes nothing for so long is gone."""
+DISCARD_SECONDS = 5.0
+DISCARD_BYTES = 1024 * 1024
+"""So much of a body that nobody wanted is read, so that its sender hears the answer; then the connection ends."""
 BACKLOG = 1024
 MOST_CONNECTIONS = 8192
 _FILES = 16_384
+
+
+class Body(Input):  # type: ignore[misc]  # gevent's class is untyped
+    """A request's body, of which little is read when nobody wants it."""
+
+    def __init__(self, given: Input) -> None:
+        super().__init__(given.rfile, given.content_length, given.socket, given.chunked_input)
+        self.left_over = False
+
+    def _discard(self) -> None:
+        if not self.chunked_input and self.position >= (self.content_length or 0):
+            return
+        if self._chunked_input_error:
+            self.left_over = True
+            return
+        self.send_100_continue_enabled = False
+        self.left_over = True
+        with gevent.Timeout(DISCARD_SECONDS, False):
+            for _ in range(DISCARD_BYTES // 16384):
+                if not self.read(16384):
+                    self.left_over = False
+                    return
 
 
 class Handler(WSGIHandler):  # type: ignore[misc]  # gevent's class is untyped
@@ -50,19 +78,28 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # gevent's class is untyped
     def read_request(self, raw_requestline: str) -> bool:
         late = gevent.Timeout.start_new(HEAD_SECONDS)
         try:
+            check_request_line(raw_requestline)
             return bool(super().read_request(raw_requestline))
         except gevent.Timeout:
             return False
         finally:
             late.close()
 
+    def MessageClass(self, file: Any, *_rest: Any) -> Any:
+        return headers_factory(io.BytesIO(read_head(file, self.request_version)))
+
+    def handle_one_response(self) -> None:
+        super().handle_one_response()
+        if self.wsgi_input.left_over:
+            self.close_connection = True
+
     def get_environ(self) -> dict[str, Any]:
-        environ: dict[str, Any] = super().get_environ()
         # An absolute target (`GET http://host/path`) is what proxies are sent; only its path counts here.
-        path = self.path
-        if "://" in path.split("?", 1)[0]:
-            path = "/" + path.split("://", 1)[1].partition("/")[2]
-        environ["RAW_PATH"] = path
+        if not self.path.startswith("/"):
+            self.path = "/" + self.path.split("://", 1)[1].partition("/")[2]
+        environ: dict[str, Any] = super().get_environ()
+        self.wsgi_input = environ["wsgi.input"] = Body(self.wsgi_input)
+        environ["RAW_PATH"] = self.path
         # Event streams write to it themselves, once their headers are out.
         environ["ringbridge.socket"] = self.socket
         return environ
@@ -74,7 +111,8 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # gevent's class is untyped
         log.error("the edge failed on a request", error=getattr(t, "__name__", str(t)))
 
     def _handle_client_error(self, ex: Exception) -> tuple[str, bytes]:
-        return "400", _raw(400, "Bad Request", "bad_request", "this is no HTTP request that we understand")
+        bad = ex if isinstance(ex, BadHead) else BadHead()
+        return str(bad.status), _raw(bad.status, HTTPStatus(bad.status).phrase, bad.code, bad.detail)
 
     def handle_one_request(self) -> Any:
         result = super().handle_one_request()

@@ -193,6 +193,9 @@ def test_files_are_cached_by_their_content(edge: EdgeProcess) -> None:
         (b"POST /api/v1/session HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", b"413"),
         (b"POST /api/v1/session HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n", b"400"),
         (b"POST /api/v1/session HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n", b"400"),
+        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 9_000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: a\r\n" * 99 + b"\r\n", b"431"),
     ],
 )
 def test_broken_requests_get_a_problem_document(edge: EdgeProcess, raw: bytes, status: bytes) -> None:
@@ -204,6 +207,25 @@ def test_broken_requests_get_a_problem_document(edge: EdgeProcess, raw: bytes, s
             answer += piece
     assert answer.startswith(b"HTTP/1.1 " + status)
     assert b"application/problem+json" in answer
+
+
+def test_what_two_servers_could_read_in_two_ways_is_refused(edge: EdgeProcess) -> None:
+    second = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    for lines in (
+        b"Content-Length: 0\r\nContent-Length: %d\r\n" % len(second),
+        b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: gzip, chunked\r\n",
+        b"X: y\r\n Transfer-Encoding: chunked\r\n",
+        b"X: y\rTransfer-Encoding: chunked\r\n",
+        b"Content-Length : 2\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", edge.port), timeout=20) as sock:
+            sock.sendall(b"POST /api/v1/session HTTP/1.1\r\nHost: x\r\n" + lines + b"\r\n" + second)
+            answer = b""
+            while piece := sock.recv(65536):
+                answer += piece
+        assert answer.startswith(b"HTTP/1.1 400 "), lines
+        assert answer.count(b"HTTP/1.1 ") == 1, lines
 
 
 def test_the_address_of_a_visitor_is_believed_from_trusted_proxies_only(
