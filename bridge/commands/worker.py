@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 import structlog
-from rq import Queue, SimpleWorker
+from rq import Queue, SimpleWorker, worker_registration
 from rq.serializers import JSONSerializer
 
 from bridge import log, settings
@@ -27,6 +27,15 @@ class QuietWorker(SimpleWorker):
 
     max_connection_wait_time = 2.0
     log_job_description = False
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """Says also who we are: a flush forgets it, and RQ says it at the start only."""
+        pipe = self.connection.pipeline() if pipeline is None else pipeline
+        pipe.hset(self.key, mapping=self.serialize())
+        worker_registration.register(self, pipe)
+        super().heartbeat(timeout, pipeline=pipe)
+        if pipeline is None:
+            pipe.execute()
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """A second signal changes nothing: a job is short, and its timeout bounds it."""

@@ -25,7 +25,7 @@ from bridge.domain.attempts import AttemptState
 from bridge.domain.errors import StateError
 from bridge.live import jobs, keys
 from bridge.live.connection import DOWN, connect
-from bridge.services import attempts, callbacks, dialling, sweeping
+from bridge.services import attempts, callbacks, dialling, health, sweeping
 from bridge.settings import Settings
 from bridge.store.database import Sessions, open_database
 from bridge.store.models import Attempt
@@ -109,6 +109,20 @@ dialling.mailbox.send = never
 from bridge.cli import main
 main(["worker", "--queue", "dial"])
 """
+
+
+def test_a_worker_is_known_again_after_a_flush(floor: Floor) -> None:
+    """Else /readyz would send visitors away from a service that works."""
+
+    def known() -> bool:
+        parts = health.check(floor.settings, floor.sessions, floor.redis, wall())
+        return not next(part.reason for part in parts if part.name == "worker dial")
+
+    floor.work()
+    until(known, 30, "a worker")
+    floor.redis.flushall()
+    assert not known()
+    until(known, 20, "the worker that went on")
 
 
 def test_a_worker_killed_between_claim_and_mailbox(floor: Floor) -> None:
