@@ -25,7 +25,8 @@ NOT_DIALED_DELAY = timedelta(seconds=15)
 _WALL = re.compile(
     r"(?P<local>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?)(?:\.\d{1,6})?(?P<offset>Z|[+-]\d{2}:\d{2})?"
 )
-_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
+# What lies beside the zones of a tz database: this machine's own zone, leap-second clocks, and copies.
+_ZONE = re.compile(r"(?!(?:posix|right)/|localtime|posixrules|Factory)[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
 
 NO_TRY_USED = frozenset(
     {

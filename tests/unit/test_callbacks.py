@@ -79,6 +79,8 @@ def test_a_skipped_hour_moves_on_and_a_repeated_hour_is_its_first() -> None:
         ("tomorrow", "Europe/Berlin", "when"),
         ("2026-05-05", "Europe/Berlin", "when"),
         ("2026-05-05T10:00", "Mars/Olympus", "timezone"),
+        ("2026-05-05T10:00", "localtime", "timezone"),
+        ("2026-05-05T10:00", "right/Europe/Berlin", "timezone"),
         ("2026-05-05T10:00", "../../etc/passwd", "timezone"),
         ("2026-05-05T10:00", "", "timezone"),
         ("2026-05-05T10:00+01:00", "Europe/Berlin", "timezone"),
