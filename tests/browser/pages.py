@@ -10,9 +10,11 @@ Selectors live here alone. A test that runs against the lab uses these classes t
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -193,3 +195,55 @@ class SupervisorPage:
     @property
     def dialling(self) -> str:
         return self.page.locator("#dialling-word").inner_text()
+
+
+class CallMePage:
+    """A visitor's form, and how their callback goes on."""
+
+    def __init__(self, page: Page, url: str, site: str) -> None:
+        self.page = page
+        self.address = f"{url}/call-me/{site}"
+        page.goto(self.address)
+        expect(page.locator("#wish")).to_be_visible()
+
+    def fill(self, number: str, *, name: str = "", note: str = "", consent: bool = True) -> None:
+        """Everything but the time, from field to field with the Tab key."""
+        page = self.page
+        page.locator("#number").focus()
+        page.keyboard.insert_text(number)
+        page.keyboard.press("Tab")
+        page.keyboard.insert_text(name)
+        page.locator("#note").focus()
+        page.keyboard.insert_text(note)
+        page.keyboard.press("Tab")
+        if consent:
+            expect(page.locator("#consent")).to_be_focused()
+            page.keyboard.press("Space")
+
+    def later(self, when: str | None) -> None:
+        """At a time of choice; the one that is proposed where `when` is None."""
+        self.page.locator("[name=moment][value=later]").check()
+        if when is not None:
+            self.page.locator("#when").fill(when)
+
+    def submit(self) -> None:
+        self.page.locator("#wish [type=submit]").focus()
+        self.page.keyboard.press("Enter")
+
+    def expect_now(self, words: str | re.Pattern[str], seconds: float = 10) -> None:
+        expect(self.page.locator("#now")).to_have_text(words, timeout=seconds * 1000)
+
+    def fault(self, field: str = "") -> Locator:
+        """What is said at a field, or about the whole form."""
+        return self.page.locator(f"#{field}-fault" if field else "#fault")
+
+    @property
+    def cancel(self) -> Locator:
+        return self.page.locator("#cancel")
+
+    def keep(self, name: str) -> None:
+        """A picture for people, where RINGBRIDGE_SCREENSHOTS names a folder for it."""
+        folder = os.environ.get("RINGBRIDGE_SCREENSHOTS")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=Path(folder) / name, full_page=True)

@@ -3,13 +3,17 @@
 const main = document.querySelector("main.call-me");
 const site = main.dataset.site;
 const KEPT = `rb:callback:${site}`;
+const ASKED = `rb:asked:${site}`;
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 15000;
 const ENDED = new Set(["done", "failed", "cancelled", "expired"]);
 const STEPS = ["queued", "calling_agent", "calling_customer", "connected"];
 const byId = (id) => document.getElementById(id);
 const form = byId("wish");
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || main.dataset.zone;
-let attempt = null;
+let attempt = recall(ASKED);
 let source = null;
+let pause = FIRST_PAUSE_MS;
 
 const WORDS = {
   scheduled: ["Your callback is booked.", (body) => body.promised_at ? `We call you on ${moment(body.promised_at)}. You can close this page.` : ""],
@@ -26,6 +30,24 @@ const WORDS = {
 const clock = (text) => new Date(text).toLocaleTimeString([], { hour: "numeric", minute: "2-digit" });
 const moment = (text) => new Date(text).toLocaleString([], { weekday: "long", day: "numeric", month: "long", hour: "numeric", minute: "2-digit" });
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** What this tab keeps; a browser without storage forgets it with the page. */
+function recall(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(name));
+  } catch {
+    return null;
+  }
+}
+
+function keep(name, value) {
+  try {
+    if (value) sessionStorage.setItem(name, JSON.stringify(value));
+    else sessionStorage.removeItem(name);
+  } catch {
+    // The page itself still knows.
+  }
+}
 
 function show(element, text) {
   element.textContent = text;
@@ -76,9 +98,9 @@ async function ask(event) {
     if (!byId("when").value) return mark("when", "Choose a day and a time.");
     Object.assign(body, { when: byId("when").value, timezone: zone });
   }
-  // The same wish sent again after a lost answer is one callback.
+  // The same wish sent again after a lost answer is one callback, also after a reload.
   const sent = JSON.stringify(body);
-  if (attempt?.sent !== sent) attempt = { sent, key: newKey() };
+  if (attempt?.sent !== sent) remember({ sent, key: newKey() });
   const button = form.querySelector("[type=submit]");
   button.disabled = true;
   try {
@@ -87,11 +109,12 @@ async function ask(event) {
     });
     const found = await answer.json();
     if (!answer.ok) {
-      if (answer.status < 500) attempt = null;
+      // 409: the first try is still in work, and may well succeed.
+      if (answer.status < 500 && answer.status !== 409) remember(null);
       return sayWhere(found);
     }
-    attempt = null;
-    sessionStorage.setItem(KEPT, JSON.stringify({ id: found.id, token: found.token }));
+    remember(null);
+    keep(KEPT, { id: found.id, token: found.token });
     watch(found);
     byId("title").focus();
   } catch {
@@ -99,6 +122,11 @@ async function ask(event) {
   } finally {
     button.disabled = false;
   }
+}
+
+function remember(next) {
+  attempt = next;
+  keep(ASKED, next);
 }
 
 function paint(body) {
@@ -116,17 +144,41 @@ function paint(body) {
   byId("again").hidden = !over;
   if (over) {
     source?.close();
-    sessionStorage.removeItem(KEPT);
+    keep(KEPT, null);
   }
 }
 
+/** The stream was refused: is the callback over or gone, or is it the network? */
+async function look({ id, token }) {
+  try {
+    const answer = await fetch(`/api/v1/callbacks/${encodeURIComponent(id)}`, { headers: { Authorization: `Bearer ${token}` } });
+    if (answer.ok) {
+      const body = await answer.json();
+      paint(body);
+      if (ENDED.has(body.status)) return;
+    } else if (answer.status === 403 || answer.status === 404) {
+      keep(KEPT, null);
+      startOver();
+      mark("", "The callback that you asked for here is not known any more. Please ask again.");
+      return;
+    }
+  } catch {
+    // Not reachable now; the pause grows.
+  }
+  byId("link").hidden = false;
+  setTimeout(() => { if (!byId("progress").hidden && byId("again").hidden) watch({ id, token }); }, pause * (0.75 + Math.random() / 2));
+  pause = Math.min(LONGEST_PAUSE_MS, pause * 2);
+}
+
 function watch({ id, token }) {
+  if (form.hidden === false) byId("now").textContent = "One moment …";
   form.hidden = true;
   byId("progress").hidden = false;
   const address = `/api/v1/callbacks/${encodeURIComponent(id)}`;
   source = new EventSource(`${address}/events?token=${encodeURIComponent(token)}`);
   source.addEventListener("status", (event) => {
     byId("link").hidden = true;
+    pause = FIRST_PAUSE_MS;
     paint(JSON.parse(event.data));
   });
   source.addEventListener("error", () => {
@@ -134,7 +186,7 @@ function watch({ id, token }) {
       byId("link").hidden = false;
       return;
     }
-    setTimeout(() => { if (!byId("progress").hidden && byId("again").hidden) watch({ id, token }); }, 3000);
+    look({ id, token });
   });
   byId("cancel").onclick = async () => {
     byId("cancel").disabled = true;
@@ -151,14 +203,16 @@ function watch({ id, token }) {
   };
 }
 
-byId("again").addEventListener("click", () => {
+function startOver() {
   source?.close();
   byId("progress").hidden = true;
   form.hidden = false;
   byId("number").focus();
-});
+}
+
+byId("again").addEventListener("click", startOver);
 form.addEventListener("submit", ask);
 for (const radio of form.querySelectorAll("[name=moment]")) radio.addEventListener("change", later);
 
-const kept = JSON.parse(sessionStorage.getItem(KEPT) ?? "null");
+const kept = recall(KEPT);
 if (kept) watch(kept);

@@ -66,6 +66,10 @@ devices.addEventListener("submit", (event) => {
 /** Signed in: people without a phone go on at once, with one phone they sit at it, with more they choose. */
 async function arrived(session) {
   setCsrf(session.csrf);
+  if (session.role === "viewer") {
+    say(byId("refused"), "You are signed in, but there is no page for client companies yet. Your account reads calls and customers over the API: /api/docs.");
+    return;
+  }
   signedIn = session;
   if (session.devices.length > 1) choosePhone((await request("GET", "/me/devices")).items);
   else await finish(session.devices[0] ?? null);
