@@ -33,6 +33,10 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 from bridge.domain.errors import SettingsError
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:%-]{1,253}$")]
+Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+Trunk = Annotated[str, Field(pattern=r"^\S{1,120}$")]
+CallerId = Annotated[str, Field(pattern=r"^\+?[0-9]{3,15}$")]
 
 
 class _Section(BaseModel):
@@ -84,7 +88,7 @@ class Dialing(_Section):
 
     mode: Literal["dial", "observe"] = "dial"
     """`observe` listens and pops, and never dials."""
-    regions: tuple[str, ...] = ("US",)
+    regions: tuple[Region, ...] = ("US",)
     """Regions (ISO 3166) that may be dialled where a site names none of its own."""
     agent_ring_seconds: int = Field(default=15, ge=5, le=120)
     customer_ring_seconds: int = Field(default=25, ge=5, le=120)
@@ -96,7 +100,7 @@ class Pbx(_Section):
 
     name: Name
     kind: Literal["asterisk", "freeswitch"] = "asterisk"
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: int = Field(default=5038, ge=1, le=65535)
     username: str = "ringbridge"
     """The user that reads events."""
@@ -114,9 +118,9 @@ class Pbx(_Section):
     """The dialplan context in which agents' phones dial."""
     dial: str = "PJSIP/{number}@trunk"
     """How a customer's number is dialled."""
-    trunks: tuple[str, ...] = ("PJSIP/trunk",)
+    trunks: tuple[Trunk, ...] = ("PJSIP/trunk",)
     """Patterns (shell-style) of the devices that lead outside."""
-    caller_ids: tuple[str, ...] = ()
+    caller_ids: tuple[CallerId, ...] = ()
     max_cps: float = Field(default=5, gt=0, le=500)
     max_channels: int = Field(default=50, ge=1)
 
@@ -276,6 +280,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     _override(raw, environ)
     base = path.resolve().parent if path is not None else Path.cwd()
     raw["data_dir"] = str(base / str(raw.get("data_dir", "data")))
+    return checked(raw, str(path or "environment"))
+
+
+def checked(raw: Mapping[str, Any], source: str) -> Settings:
+    """The settings that these tables say. Raises SettingsError, with `source` named in its sentence."""
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
@@ -283,7 +292,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
             f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
             for fault in error.errors(include_input=False, include_url=False)
         )
-        raise SettingsError(f"the settings ({path or 'environment'}) are wrong: {faults}") from None
+        raise SettingsError(f"the settings ({source}) are wrong: {faults}") from None
 
 
 class _Environment(BaseSettings):

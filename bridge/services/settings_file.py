@@ -13,7 +13,7 @@ import tomli_w
 
 from bridge.domain.errors import SettingsError
 from bridge.services.pbx_setup import Change, read
-from bridge.settings import Pbx
+from bridge.settings import Pbx, checked
 
 _HEAD = """\
 # Ringbridge's settings; every key is in bridge/README.md. RINGBRIDGE_<SECTION>__<KEY> in the environment overrides one.
@@ -59,8 +59,18 @@ def existing(path: Path) -> dict[str, Any]:
 def plan(path: Path, pbx: Pbx, *, mode: str, bind: str, data_dir: Path, regions: tuple[str, ...]) -> Change | None:
     """The change of the settings file that names this PBX and the mode; None where it says both already.
 
-    What somebody wrote into the file stays as it is; a PBX that is new is added at its end.
+    What somebody wrote into the file stays as it is; a PBX that is new is added at its end. Raises SettingsError
+    where what would be there then are no settings.
     """
+    change = _plan(path, pbx, mode, bind, data_dir, regions)
+    if change is not None:
+        checked(tomllib.loads(change.new or ""), f"{path}, as they would be; nothing was changed")
+    return change
+
+
+def _plan(
+    path: Path, pbx: Pbx, mode: str, bind: str, data_dir: Path, regions: tuple[str, ...]
+) -> Change | None:
     old = read(path)
     table = {"pbx": [_table(pbx)]}
     if old is None:

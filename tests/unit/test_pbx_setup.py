@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bridge.cli import cli
+from bridge.domain.errors import RingbridgeError
 from bridge.services import pbx_setup
 from bridge.settings import load
 
@@ -160,6 +161,26 @@ def test_a_value_that_could_mean_something_to_asterisk_is_refused(run: Run, pbx:
     result = run("init", "--yes", "--permit", "127.0.0.1/8\nsecret=x")
     assert result.exception is not None
     assert files(pbx) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--host", ""),
+        ("--host", "a b"),
+        ("--bind", "8080"),
+        ("--region", "Germany"),
+        ("--trunk", "PJSIP/my trunk"),
+        ("--caller-id", "Acme"),
+    ],
+)
+def test_nothing_is_written_that_ringbridge_itself_would_refuse(
+    run: Run, pbx: Path, tmp_path: Path, option: str, value: str
+) -> None:
+    before = files(tmp_path)
+    result = run("init", "--yes", option, value)
+    assert isinstance(result.exception, RingbridgeError)
+    assert files(tmp_path) == before
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence(run: Run, pbx: Path) -> None:
