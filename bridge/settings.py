@@ -22,6 +22,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
@@ -184,6 +185,7 @@ class Settings(_Section):
     log: Log = Log()
     dialing: Dialing = Dialing()
     pbx: tuple[Pbx, ...] = ()
+    _key: bytes | None = PrivateAttr(None)
 
     @field_validator("pbx")
     @classmethod
@@ -243,6 +245,8 @@ class Settings(_Section):
 
     def secret_key(self) -> bytes:
         """The key that signs tokens; made once, in the data directory, readable by the owner only."""
+        if self._key is not None:
+            return self._key
         path = self.data_dir / "secret.key"
         try:
             if not path.exists():
@@ -250,6 +254,7 @@ class Settings(_Section):
             key = bytes.fromhex(path.read_text(encoding="ascii").strip())
             if len(key) < 32:
                 raise ValueError("it is too short")
+            self._key = key
             return key
         except (OSError, ValueError) as error:
             raise SettingsError(f"the key file {path} cannot be read or made: {error}") from None

@@ -22,7 +22,7 @@ from bridge.api.strict import Answer, Body, Line, Query, has_control
 from bridge.domain.errors import Forbidden, Invalid
 from bridge.live import screens
 from bridge.services import callbacks
-from bridge.store.models import Callback, Client, Site
+from bridge.store.models import Callback, Site
 
 blueprint = Blueprint("callbacks", __name__, url_prefix="/api/v1")
 
@@ -87,7 +87,7 @@ def create(body: CallbackNew) -> Response:
     kept, whatever breaks after.
     """
     room = parts()
-    site = _site(body.site)
+    shop = _site(body.site)
     wish = callbacks.Wish(
         number=body.number,
         name=body.name,
@@ -96,13 +96,13 @@ def create(body: CallbackNew) -> Response:
         queue=body.queue,
         page_url=_page_url(body.page_url),
         note=body.note,
-        consent=_consent(body.consent, site),
+        consent=_consent(body.consent, shop.site),
     )
     made = callbacks.create(
         room.database,
         room.redis,
         room.settings,
-        site.id,
+        shop,
         wish,
         idempotency_key=_idempotency_key(),
         ip=auth.remote_address(),
@@ -157,31 +157,20 @@ def _open(callback_id: str, token: str | None) -> None:
         g.cors = origin
 
 
-def _site(key_of_body: str | None) -> Site:
+def _site(key_of_body: str | None) -> callbacks.OpenSite:
     """The site of this request's key, from an origin it allows. Raises Invalid, NotFound, OriginNotAllowed."""
     key = request.headers.get("X-Site-Key") or key_of_body
     if not key:
         raise Invalid("say which site this is for, in `site` or the header X-Site-Key", field="site")
     if key_of_body is not None and key != key_of_body:
         raise Invalid("`site` and the header X-Site-Key name different sites", field="site")
-    site = find_site(key)
-    if site is None:
+    shop = callbacks.find_site(parts().database, key)
+    if shop is None:
         raise Invalid("there is no site with this key, or it takes no callbacks now", field="site")
     origin = request.headers.get("Origin")
-    if origin is not None and not _allowed(origin, site.origins):
+    if origin is not None and not _allowed(origin, shop.site.origins):
         raise OriginNotAllowed
-    return site
-
-
-def find_site(key: str) -> Site | None:
-    """The active site of an active client with this key."""
-    with parts().database.read() as db:
-        site: Site | None = db.scalar(
-            select(Site)
-            .join(Client, Client.id == Site.client_id)
-            .where(Site.key == key, Site.active.is_(True), Client.active.is_(True))
-        )
-    return site
+    return shop
 
 
 def _allowed(origin: str, origins: list[str]) -> bool:

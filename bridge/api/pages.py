@@ -8,9 +8,9 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bridge.api import auth
-from bridge.api.callbacks import find_site
 from bridge.api.parts import parts
 from bridge.api.strict import has_control
+from bridge.services import callbacks
 from bridge.services.access import LEADERS, STAFF, Access, Role
 from bridge.store.models import Agent, Client
 
@@ -44,9 +44,11 @@ def supervisor() -> str | AnyResponse:
 @blueprint.get("/call-me/<site_key>")
 def call_me(site_key: str) -> str | Response:
     """A site's own form, for those who have no page to put one on."""
-    site = find_site(site_key) if len(site_key) <= 40 and not has_control(site_key) else None
-    if site is None:
+    asked = len(site_key) <= 40 and not has_control(site_key)
+    shop = callbacks.find_site(parts().database, site_key) if asked else None
+    if shop is None:
         abort(404)
+    site = shop.site
     with parts().database.read() as db:
         client = db.get_one(Client, site.client_id)
     return render_template("call_me.html", site=site, client=client)

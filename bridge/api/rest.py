@@ -20,6 +20,8 @@ from bridge.api.handover import read_settings
 from bridge.settings import Settings
 
 GRACE_SECONDS = 8
+KEEP_SECONDS = 75
+"""How long the edge's idle connections are kept; it drops them sooner."""
 _STUCK_SECONDS = 60
 
 
@@ -40,13 +42,13 @@ class Rest(BaseApplication):  # type: ignore[misc]  # gunicorn's class is untype
             "threads": self._settings.http.threads,
             "timeout": _STUCK_SECONDS,
             "graceful_timeout": GRACE_SECONDS,
-            "keepalive": 1,
+            "keepalive": KEEP_SECONDS,
             "loglevel": "warning",
             "accesslog": None,
             "control_socket_disable": True,
             "proc_name": "ringbridge-rest",
             "limit_request_line": 8190,
-            "post_worker_init": _forget_input,
+            "post_worker_init": _begin,
         }.items():
             self.cfg.set(name, value)
 
@@ -55,10 +57,13 @@ class Rest(BaseApplication):  # type: ignore[misc]  # gunicorn's class is untype
         return create_app(self._settings)
 
 
-def _forget_input(_worker: Any) -> None:
+def _begin(_worker: Any) -> None:
     # The worker ends with its master; the edge's pipe is none of its business.
     os.close(0)
     os.open(os.devnull, os.O_RDONLY)
+    # A request lets go of the interpreter at each statement of its transaction, while others wait for the database: it
+    # must not wait for the usual 5 ms to get it back.
+    sys.setswitchinterval(0.001)
 
 
 def _end_with_the_edge() -> None:

@@ -40,9 +40,9 @@ PROMISE = timedelta(seconds=30)
 """What is promised for now, where an agent is ready."""
 
 # Made once: to build a statement takes longer than to run it.
-_SITE = (
-    select(Site, Client.region).join(Client, Client.id == Site.client_id).where(Site.id == bindparam("site"))
-)
+_SITES = select(Site, Client.region).join(Client, Client.id == Site.client_id)
+_SITE = _SITES.where(Site.id == bindparam("site"))
+_SITE_OF_KEY = _SITES.where(Site.key == bindparam("key"), Site.active.is_(True), Client.active.is_(True))
 _KEYS = table(IdempotencyKey)
 _KEY = select(_KEYS.c.body_hash, _KEYS.c.answer).where(
     _KEYS.c.site_id == bindparam("site"), _KEYS.c.key == bindparam("name")
@@ -81,6 +81,14 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSite:
+    """A site that takes callbacks, and its client's region."""
+
+    site: Site
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
 class CallbackView:
     """What a visitor is told."""
 
@@ -98,7 +106,7 @@ def create(
     sessions: Sessions,
     redis: Redis,
     settings: Settings,
-    site_id: str,
+    site: str | OpenSite,
     wish: Wish,
     *,
     idempotency_key: str | None,
@@ -107,18 +115,19 @@ def create(
 ) -> CallbackView:
     """Accept a callback, in one transaction, and enqueue it where it is due now.
 
+    `site` is its id, or what `find_site` has just found. One that closes meanwhile is found closed when the job runs.
     Raises Invalid (and its kinds of `domain.numbers`), RateLimited, IdempotencyMismatch,
     IdempotencyInProgress, NotFound for a site that is not there or closed, and Unavailable.
     """
     key = settings.secret_key()
     digest = wish.digest()
     with sessions.begin() as session:
-        site, region = _open_site(session, site_id)
+        shop = site if isinstance(site, OpenSite) else _open_site(session, site)
         if idempotency_key is not None:
-            before = _find_key(session, site.id, idempotency_key, digest)
+            before = _find_key(session, shop.site.id, idempotency_key, digest)
             if before is not None:
                 return before
-        row = _new_callback(session, settings, site, region, wish, key, ip, now)
+        row = _new_callback(session, settings, shop.site, shop.region, wish, key, ip, now)
         if idempotency_key is not None:
             _keep_key(session, row, idempotency_key, digest)
         news.note_callback(session, row)
@@ -193,13 +202,18 @@ def keyed_hash(key: bytes, kind: str, value: str) -> str:
     return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()
 
 
-def _open_site(session: Session, site_id: str) -> tuple[Site, str]:
-    """The site, and its client's region."""
+def find_site(sessions: Sessions, key: str) -> OpenSite | None:
+    """The active site of an active client with this key."""
+    with sessions.read() as session:
+        found = session.execute(_SITE_OF_KEY, {"key": key}).one_or_none()
+    return OpenSite(*found) if found is not None else None
+
+
+def _open_site(session: Session, site_id: str) -> OpenSite:
     found = session.execute(_SITE, {"site": site_id}).one_or_none()
     if found is None or not found[0].active:
         raise NotFound("there is no such site, or it takes no callbacks now", field="site")
-    site, region = found
-    return site, region
+    return OpenSite(*found)
 
 
 def _find_key(session: Session, site: str, key: str, digest: str) -> CallbackView | None:

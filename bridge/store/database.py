@@ -10,6 +10,7 @@ import contextlib
 import os
 import random
 import sqlite3
+import threading
 import time
 import weakref
 from collections.abc import Iterator
@@ -28,8 +29,8 @@ from bridge.settings import Settings
 
 BUSY_SECONDS = 5.0
 """How long a writing transaction waits for its turn on SQLite."""
-_SLICE_MS = 20
-"""SQLite's own back-off grows to 100 ms a step; asking anew in slices this short gets the lock sooner."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.004
+"""SQLite's own back-off grows to 100 ms a step; a writer here is done in a few ms, so we ask again sooner."""
 _BROKEN = ("readonly", "read-only", "disk i/o", "unable to open", "malformed", "not a database")
 """After these a SQLite connection is thrown away: a new one sees a repaired disk or permission."""
 WRITES = "ringbridge_writes"
@@ -59,11 +60,24 @@ class Sessions(sessionmaker[Session]):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, expire_on_commit=False)
         self.engine = engine
+        # On SQLite one writes at a time. Threads of one process wake each other; only processes have to ask again.
+        self._turn = threading.Lock() if engine.dialect.name == "sqlite" else None
+        known = weakref.ref(self)
+
+        def forget() -> None:
+            # A child must not wait for a thread that its parent has.
+            alive = known()
+            if alive is not None and alive._turn is not None:
+                alive._turn = threading.Lock()
+
+        os.register_at_fork(after_in_child=forget)
+        # Whoever drops it without closing leaves no connection open until some later garbage collection.
+        weakref.finalize(self, engine.dispose)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """A writing transaction: committed at the end of the block, rolled back on an exception."""
-        with _pool_errors(), self(info={WRITES: True}) as session, session.begin():
+        with _in_turn(self._turn), _pool_errors(), self(info={WRITES: True}) as session, session.begin():
             session.connection(execution_options={WRITES: True})
             yield session
 
@@ -183,7 +197,8 @@ def _begin_immediate(connection: Connection) -> None:
     if not isinstance(raw, sqlite3.Connection):
         raise TypeError("not a SQLite connection")
     deadline = time.monotonic() + BUSY_SECONDS
-    raw.execute(f"PRAGMA busy_timeout={_SLICE_MS}")
+    raw.execute("PRAGMA busy_timeout=0")
+    pause = _SHORTEST_PAUSE
     try:
         while True:
             try:
@@ -194,10 +209,24 @@ def _begin_immediate(connection: Connection) -> None:
                     if _is_broken(error):
                         connection.invalidate()
                     raise DatabaseUnavailable(_sentence(error)) from None
-            time.sleep(random.uniform(0.0005, 0.003))
+            time.sleep(random.uniform(0.5, 1.0) * pause)
+            pause = min(pause * 1.3, _LONGEST_PAUSE)
     finally:
         if not connection.invalidated:
             raw.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+
+
+@contextmanager
+def _in_turn(turn: threading.Lock | None) -> Iterator[None]:
+    if turn is None:
+        yield
+        return
+    if not turn.acquire(timeout=BUSY_SECONDS):
+        raise DatabaseUnavailable("the database is busy with other writers; try again")
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 @contextmanager
