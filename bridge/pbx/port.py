@@ -131,3 +131,6 @@ class PbxLink(Protocol):
 
         Raises Unavailable where the link's thread does not answer: that says nothing of any call.
         """
+
+    def live_calls(self) -> frozenset[str]:
+        """Ids of the calls that are alive; as `live_attempts`."""

@@ -158,6 +158,7 @@ class Holding:
             keeper,
             self._attempts_in_work,
             lambda: self._publisher.idle,
+            self._publish_end,
         )
         self._sink.judge_with(self._reconciler)
         self._dials: queue.SimpleQueue[Command] = queue.SimpleQueue()
@@ -336,6 +337,11 @@ class Holding:
                 for command in self._in_work.values()
                 if command.kind == Kind.DIAL
             )
+
+    def _publish_end(self, event: CallEvent) -> None:
+        """The end of a call that the tracker does not know."""
+        if not self._sink.closed and event.call is not None:
+            self._outbox.add([event], {event.call: None})
 
     # Directory and metrics
 

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import AttemptState
+from bridge.domain.calls import CallEvent
 from bridge.domain.errors import Unavailable
 from bridge.live import keys
 from bridge.live.calls import acknowledged, id_key
@@ -26,6 +27,7 @@ from bridge.live.connection import DOWN
 from bridge.pbx.port import PbxFacts, PbxLink, Receipts
 from bridge.services import attempts, news
 from bridge.services.lease import LeaseKeeper
+from bridge.services.open_calls import OpenCalls
 from bridge.services.orders import BEGIN_SECONDS
 from bridge.store.database import Sessions
 from bridge.store.models import Attempt, AttemptChange, Call
@@ -105,6 +107,7 @@ class Reconciler:
         keeper: LeaseKeeper,
         in_work: Callable[[], frozenset[str]],
         all_published: Callable[[], bool],
+        publish: Callable[[CallEvent], None],
     ) -> None:
         """`in_work` names the attempts being dialled now; `all_published` says that no event waits here."""
         self._pbx = pbx
@@ -116,14 +119,17 @@ class Reconciler:
         self._all_published = all_published
         self._facts: PbxFacts | None = None
         self._missing: dict[str, float] = {}
+        self._open_calls = OpenCalls(pbx, sessions, link.live_calls, self._recorder_has_read, publish)
         self._marks: dict[str, str] = {}
-        """Attempt to the end of `rb:calls` when it was first missed: the recorder must have read that far."""
+        """Attempt or call to the end of `rb:calls` when it was first missed: the recorder must have read that far."""
         self._wake = threading.Event()
         self.counts: Counter[str] = Counter()
 
     def resynced(self, facts: PbxFacts) -> None:
         """The live picture is whole again."""
         self._missing = {}
+        self._marks = {}
+        self._open_calls.begin_again()
         self._facts = facts
         self._wake.set()
 
@@ -150,10 +156,15 @@ class Reconciler:
         self._wake.set()
 
     def step(self) -> None:
-        """One look at every attempt in flight. Raises Unavailable, and redis' errors."""
+        """One look at every attempt in flight, and at the calls left open. Raises Unavailable, and redis' errors."""
         facts = self._facts
         if facts is None:
             return
+        self._attempts(facts)
+        if self._facts is facts:
+            self._open_calls.step()
+
+    def _attempts(self, facts: PbxFacts) -> None:
         with self._sessions.read() as session:
             rows = session.execute(
                 select(Attempt.id, Attempt.state).where(
@@ -189,13 +200,13 @@ class Reconciler:
         news.publish(self._redis, session)
         return True
 
-    def _recorder_has_read(self, attempt: str) -> bool:
+    def _recorder_has_read(self, who: str) -> bool:
         if not self._all_published():
             return False
-        mark = self._marks.get(attempt)
+        mark = self._marks.get(who)
         if mark is None:
             newest = cast(Any, self._redis.xrevrange(keys.CALLS, count=1))
-            mark = self._marks[attempt] = str(newest[0][0]) if newest else "0-0"
+            mark = self._marks[who] = str(newest[0][0]) if newest else "0-0"
         done = acknowledged(self._redis)
         return done is None or id_key(done) >= id_key(mark)
 

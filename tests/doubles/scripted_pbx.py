@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory
+from bridge.domain.errors import Unavailable
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.uptime import uptime
 
@@ -126,6 +127,7 @@ class ScriptedPbx:
                 reply["receipts"] = self.receipts.get(message["receipts"], (False, False))
             elif "alive" in message:
                 reply["alive"] = sorted(self.alive)
+                reply["calls"] = sorted(self.steps.keys() - self.ended)
             _send(link, reply)
 
 
@@ -193,6 +195,12 @@ class ScriptedLink:
     def live_attempts(self) -> frozenset[str]:
         reply = self._ask({"alive": True}, 1.0)
         return frozenset(reply["alive"]) if reply else frozenset()
+
+    def live_calls(self) -> frozenset[str]:
+        reply = self._ask({"alive": True}, 1.0)
+        if reply is None:
+            raise Unavailable("the scripted PBX does not answer")
+        return frozenset(reply["calls"])
 
     def _ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         connection = self._connection

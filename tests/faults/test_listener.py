@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from datetime import UTC, datetime
 
 import pytest
 from doubles.listening import Stage
@@ -10,7 +12,7 @@ from rig import until
 
 from bridge.live import keys
 from bridge.live.connection import bytes_twin as raw
-from bridge.store.models import Attempt
+from bridge.store.models import Attempt, Call
 
 pytestmark = pytest.mark.faults
 
@@ -101,6 +103,25 @@ def test_a_flush_in_the_middle_of_calls(stage: Stage) -> None:
     stage.pbx.step("c1", end=True)
     until(lambda: stage.seqs().get("c1") == [4, 5, 6])
     assert stage.dial(stage.attempt()).ok
+
+
+def test_a_call_whose_end_nobody_saw_is_ended(stage: Stage) -> None:
+    """The live picture was flushed and the listener killed: only SQL knows of the call, and its agent is busy."""
+    stage.pbx.step("c1")
+    with stage.sessions.begin() as session:
+        for call in ("c1", "gone"):
+            session.add(Call(id=call, pbx="lab", started_at=datetime.now(UTC), state="offered", last_seq=1))
+        session.add(Call(id="elsewhere", pbx="other", started_at=datetime.now(UTC), state="offered", last_seq=1))
+    stage.listen()
+    stage.wait_connected()
+    until(lambda: "gone" in stage.seqs(), 20, "the end of the call")
+    (end,) = (entry for entry in stage.entries() if entry.get("call") == "gone")
+    assert (end["type"], end["seq"]) == ("call.ended", "2")
+    assert json.loads(end["data"])["cause"] == "uncertain"
+    assert stage.redis.hexists(keys.live("lab"), "gone") is False
+    stage.pbx.step("c1", end=True)
+    until(lambda: stage.seqs().get("c1") == [1, 2])
+    assert "elsewhere" not in stage.seqs()
 
 
 def test_a_flush_repeats_what_the_recorder_had_not_acknowledged(stage: Stage) -> None:

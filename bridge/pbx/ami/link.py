@@ -285,11 +285,18 @@ class AmiLink:
 
     def live_attempts(self) -> frozenset[str]:
         """See PbxLink."""
+        return self._look(self.tracker.live_attempts)
+
+    def live_calls(self) -> frozenset[str]:
+        """See PbxLink."""
+        return self._look(lambda: frozenset(self.tracker.book.calls))
+
+    def _look(self, at: Callable[[], frozenset[str]]) -> frozenset[str]:
         if self._thread is None:
-            return self.tracker.live_attempts()
+            return at()
 
         async def look() -> frozenset[str] | None:
-            return self.tracker.live_attempts()
+            return at()
 
         found = self._await(look(), 5.0, None)
         if found is None:
