@@ -51,6 +51,8 @@ MOST_STREAMS = 5000
 MOST_PUBLIC = 50
 """Streams without a session from one address."""
 LONGEST_SECONDS = 4 * 3600.0
+_ENDS_SESSIONS = re.compile(r"/api/v1/(session|agents/[^/]+)")
+"""Addresses a successful change of which may end sessions: then it is asked at once."""
 _STREAM = re.compile(r"/api/v1/(me|board)/events|/api/v1/callbacks/[^/]+/events")
 _LOOPBACK = ("127.0.0.0/8", "::1")
 _PING = b": still here\n\n" + frame("ping", "{}")
@@ -109,6 +111,9 @@ class Edge:
             environ["REQUEST_METHOD"], _target(environ), self._headers(environ), _body(environ)
         )
         body = reply.body
+        method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        if method in ("DELETE", "PATCH") and reply.status < 300 and _ENDS_SESSIONS.fullmatch(path):
+            gevent.spawn(self.check_sessions)
         if environ.get("PATH_INFO") == "/metrics" and reply.status == 200:
             body += self._metrics()
         headers = [*reply.headers]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from bridge.api.strict import Answer, Body, FreeObject, Line, Note, Query, Short
 
@@ -14,6 +14,14 @@ Device = Annotated[
     StringConstraints(pattern=r"^(PJSIP|SIP|user)/[A-Za-z0-9_.-]{1,64}$"),
     Field(description="a phone, such as PJSIP/101"),
 ]
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside the years that clocks know") from None
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc), Field(description="RFC 3339 with an offset")]
 CallCursor = Annotated[Line | None, Field(max_length=500, description="from the page before")]
 Limit = Annotated[int, Field(ge=1, le=200, description="rows of a page")]
 
@@ -128,8 +136,8 @@ class CallPage(Answer):
 class CallQuery(Query):
     limit: Limit = 50
     cursor: CallCursor = None
-    since: AwareDatetime | None = Field(None, description="the start of today, in UTC, where it is left out")
-    until: AwareDatetime | None = None
+    since: Instant | None = Field(None, description="the start of today, in UTC, where it is left out")
+    until: Instant | None = None
     agent_id: Short | None = None
     client_id: Short | None = None
     customer_id: Short | None = None

@@ -72,6 +72,13 @@ def dispose(
     if state is not None and state.state == State.WRAPUP:
         state.state, state.reason, state.since = State.READY, None, now
         news.note_agent(db, state)
+    # Other tabs of this agent need not ask any more.
+    news.note(
+        db,
+        f"agent:{access.agent}",
+        "call",
+        {"pop": f"{call.id}:{access.agent}", "call": call.id, "written": call.disposition},
+    )
     db.flush()
     return call
 

@@ -111,6 +111,15 @@ def test_a_session_that_is_over_closes_its_streams(
     assert not theirs.ended.is_set()
 
 
+def test_signing_out_closes_the_streams_at_once(edge: EdgeProcess, sessions: Sessions) -> None:
+    _, token = person(sessions, "ada")
+    stream = edge.open("/api/v1/me/events", token)
+    assert stream.next()
+    assert edge.ask("DELETE", "/api/v1/session", headers={"Authorization": f"Bearer {token}"}).status == 204
+    # Far less than the 20 seconds between two rounds of questions.
+    assert stream.ended.wait(8)
+
+
 def test_streams_outlive_a_redis_that_goes_and_comes_back(
     tmp_path: object, migrated_database: object, own_redis: RedisServer
 ) -> None:

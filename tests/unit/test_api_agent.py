@@ -109,6 +109,8 @@ def test_yesterdays_calls_are_there_when_asked_for(web: Web, ada: str) -> None:
     assert [row["id"] for row in found["items"]] == ["old"]
     naive = web.ask("GET", "/api/v1/calls?since=2026-01-01T00:00:00", ada)
     assert code(naive) == (422, "invalid", "since")
+    before_time = web.ask("GET", "/api/v1/calls?since=0001-01-01T00:00:00%2B14:00", ada)
+    assert code(before_time) == (422, "invalid", "since")
 
 
 def test_hanging_up_is_a_command_for_the_listener(web: Web, ada: str, redis: Redis) -> None:

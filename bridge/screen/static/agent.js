@@ -156,6 +156,10 @@ function changePop(change, arrived) {
   }
   const view = views.get(change.pop);
   if (!view || closed.has(change.pop)) return;
+  if (change.written) {
+    writtenElsewhere(view, change.written);
+    return;
+  }
   const before = view.pop.state;
   const { pop, call, at, type, reason, keep, ...news } = change;
   if (change.state === "connected" && before === "ringing") news.connected_at = at;
@@ -163,6 +167,20 @@ function changePop(change, arrived) {
   view.update(news);
   if (change.state === "ended" && before !== "ended") ended(view, change);
   arrange();
+}
+
+/** The same agent has saved this call in another tab; what is typed here is never thrown away. */
+function writtenElsewhere(view, disposition) {
+  if (view.saving || view.settled) return;
+  if (!view.untouched) {
+    view.word(`Saved in another tab as: ${outcome(disposition)}. Saving here replaces that.`, "");
+  } else if (view.ended) {
+    letGo(view);
+    toast("Saved in another tab.");
+  } else {
+    view.saved = view.draft;
+    view.word(`Saved in another tab as: ${outcome(disposition)}.`, "good");
+  }
 }
 
 function ended(view, change) {
@@ -293,6 +311,7 @@ async function save(view) {
     return;
   }
   view.busy(true);
+  view.saving = true;
   try {
     await request("POST", `/calls/${encodeURIComponent(view.pop.call)}/disposition`, {
       disposition: draft.outcome, note: oneLine(draft.note), ready: view.ended && state.state === "wrapup",
@@ -311,6 +330,7 @@ async function save(view) {
     view.word("Not saved. Your note is kept on this page.", "bad");
     failed(fault, "save", `The outcome was not saved. ${fault.message}`, { label: "Try again", run: () => save(view) });
   }
+  view.saving = false;
   labelSave(view);
 }
 

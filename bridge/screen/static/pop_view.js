@@ -7,9 +7,13 @@ import { OUTCOMES, cause, duration, hue, outcome, phone, timeIn, when, words } f
 const STATES = { ringing: "Ringing", connected: "Connected", held: "On hold", ended: "Ended" };
 const DIRECTIONS = { inbound: "Incoming call", outbound: "Outgoing call", internal: "Internal call" };
 
-/** Who it is, in one line, for the title, tabs and announcements. */
+/** Signs that turn the direction of whatever text follows them. */
+const TURNS = /[\u202a-\u202e\u2066-\u2069]/g;
+
+/** Who it is, in one line among other words, for the title, tabs and announcements. */
 export function caller(pop) {
-  return pop.customer?.name || pop.callback?.name || pop.name || number(pop) || "Unknown number";
+  const name = pop.customer?.name || pop.callback?.name || pop.name;
+  return name?.replace(TURNS, "") || number(pop) || "Unknown number";
 }
 
 function number(pop) {
@@ -23,6 +27,7 @@ export class PopView {
   constructor(pop, actions) {
     this.pop = pop;
     this.saved = null;
+    this.saving = false;
     this.node = byId("pop-template").content.firstElementChild.cloneNode(true);
     for (const node of this.node.querySelectorAll("[data-slot]")) this.#slots[node.dataset.slot] = node;
     this.form = this.node.querySelector("form");

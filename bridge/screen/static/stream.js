@@ -18,6 +18,11 @@ export class Stream {
     this.#onSignedOut = onSignedOut;
     setInterval(() => this.#watch(), 5000);
     window.addEventListener("online", () => this.open());
+    // A connection that was cut does not say so by itself for a long time.
+    window.addEventListener("offline", () => {
+      this.#onLink("down");
+      this.open();
+    });
     window.addEventListener("pagehide", () => this.#source?.close());
   }
 

@@ -66,10 +66,19 @@ function paint(board) {
   fill("agents", board.agents.map(agentRow), 4, "No agents yet. An administrator adds them with: ringbridge user add");
   fill("callbacks", board.callbacks.rows.map(callbackRow), 6, "Nobody has asked to be called today.");
   fill("calls", board.calls.rows.map(callRow), 10, "No calls today.");
+  sayShown("callbacks", board.callbacks);
+  sayShown("calls", board.calls);
+}
+
+const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
+
+/** The tables hold the latest rows alone; nobody shall take them for the whole day. */
+function sayShown(table, { rows, counts }) {
+  const all = sum(counts);
+  say(byId(`${table}-shown`), all > rows.length ? `the latest ${rows.length} of ${all}` : "");
 }
 
 function paintTotals(board) {
-  const sum = (counts) => Object.values(counts).reduce((a, b) => a + b, 0);
   const causes = board.calls.causes;
   const totals = [
     ["Calls", sum(board.calls.counts)],
