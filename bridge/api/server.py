@@ -57,6 +57,9 @@ class Body(Input):  # type: ignore[misc]  # gevent's class is untyped
 class Handler(WSGIHandler):  # type: ignore[misc]  # gevent's class is untyped
     """One connection."""
 
+    path: str
+    wsgi_input: Any
+
     def handle(self) -> None:
         self.socket.settimeout(WRITE_SECONDS)
         try:
