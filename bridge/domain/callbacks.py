@@ -13,6 +13,10 @@ from bridge.domain.attempts import AttemptState
 from bridge.domain.errors import Invalid
 
 AGENT_NO_ANSWER = "agent_no_answer"
+AGENT_UNREACHABLE = "agent_unreachable"
+"""The agent's phone is not registered, or unknown to the PBX."""
+TRUNK_UNREACHABLE = "trunk_unreachable"
+"""The PBX had no way to the customer's number, and did not try."""
 NOT_DIALED = "not_dialed"
 """Reconciliation found that the customer's leg was never dialled."""
 MAX_TRIES = 3
@@ -31,6 +35,8 @@ _ZONE = re.compile(r"(?!(?:posix|right)/|localtime|posixrules|Factory)[A-Za-z][A
 NO_TRY_USED = frozenset(
     {
         AGENT_NO_ANSWER,
+        AGENT_UNREACHABLE,
+        TRUNK_UNREACHABLE,
         "never_sent",
         NOT_DIALED,
         "refused",
@@ -147,10 +153,19 @@ def after_attempt(
     if state is AttemptState.CANCELLED:
         return Next(Then.END_CANCELLED, tries)
     if reason in NO_TRY_USED:
-        at_once = reason in (AGENT_NO_ANSWER, "never_sent")
-        return Next(Then.AGAIN, tries, timedelta(0) if at_once else NOT_DIALED_DELAY)
+        return Next(Then.AGAIN, tries, _free_delay(reason, retry_minutes))
     used = tries + 1
     if q850 in NEVER_AGAIN_Q850 or used >= max_tries:
         return Next(Then.END_FAILED, used)
     waits = list(retry_minutes) or list(RETRY_MINUTES)
     return Next(Then.AGAIN, used, timedelta(minutes=waits[min(used, len(waits)) - 1]))
+
+
+def _free_delay(reason: str | None, retry_minutes: Sequence[float]) -> timedelta:
+    """How long a callback waits after an attempt that used up no try."""
+    if reason in (AGENT_NO_ANSWER, AGENT_UNREACHABLE, "never_sent"):
+        return timedelta(0)
+    if reason == TRUNK_UNREACHABLE:
+        # An agent's phone rang for it.
+        return timedelta(minutes=(list(retry_minutes) or list(RETRY_MINUTES))[0])
+    return NOT_DIALED_DELAY

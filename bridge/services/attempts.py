@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus, check_transition
 from bridge.domain.callbacks import (
     AGENT_NO_ANSWER,
+    AGENT_UNREACHABLE,
     MAX_TRIES,
     NOT_DIALED,
     RETRY_MINUTES,
@@ -38,6 +39,9 @@ ILLEGAL = Counter(
     "Changes of an attempt's state that the table refuses",
     ["old", "new"],
 )
+
+_PAUSED = {AGENT_NO_ANSWER: "no answer", AGENT_UNREACHABLE: "phone not reachable"}
+"""What an agent reads who was paused."""
 
 _SHOWN = {
     AttemptState.DIALING: CallbackStatus.CALLING_AGENT,
@@ -155,10 +159,10 @@ def _set_status(session: Session, attempt: Attempt, status: CallbackStatus) -> N
 def _end(session: Session, attempt: Attempt, old: AttemptState, now: datetime, *, over: bool) -> None:
     state = AttemptState(attempt.state)
     _move_callback(session, attempt, state, now)
-    if attempt.reason == AGENT_NO_ANSWER and attempt.agent_id is not None:
-        _pause(session, attempt.agent_id, "no answer", now)
-    elif attempt.reason == NOT_DIALED and attempt.agent_id is not None and _was_so_before(session, attempt):
-        _pause(session, attempt.agent_id, "phone not reachable", now)
+    if attempt.reason in (AGENT_NO_ANSWER, AGENT_UNREACHABLE):
+        pause_agent(session, attempt, str(attempt.reason), now)
+    elif attempt.reason == NOT_DIALED and _was_so_before(session, attempt):
+        pause_agent(session, attempt, AGENT_UNREACHABLE, now)
     maybe_alive = state is AttemptState.CANCELLED and old is not AttemptState.CLAIMED and not over
     if maybe_alive:
         session.execute(
@@ -208,7 +212,7 @@ def _callback_values(step: Next, attempt: Attempt, row: Callback, now: datetime)
 def _was_so_before(session: Session, attempt: Attempt) -> bool:
     """Whether the agent's attempt before this one did not get as far as the customer either.
 
-    Once may be a lost link; twice is a phone that is not registered, which shows no leg at all.
+    Once may be a lost link; twice is a phone or a PBX on which nothing can be dialled.
     """
     before = session.scalar(
         select(Attempt.reason)
@@ -223,15 +227,15 @@ def _was_so_before(session: Session, attempt: Attempt) -> bool:
     return before == NOT_DIALED
 
 
-def _pause(session: Session, agent_id: str, reason: str, now: datetime) -> None:
+def pause_agent(session: Session, attempt: Attempt, reason: str, now: datetime) -> None:
     """The same silent phone must not be rung for ever, while others could take the call."""
-    if changed(
+    if attempt.agent_id is not None and changed(
         session,
         update(AgentState)
-        .where(AgentState.agent_id == agent_id, AgentState.state == "ready")
-        .values(state="paused", reason=reason, since=now),
+        .where(AgentState.agent_id == attempt.agent_id, AgentState.state == "ready")
+        .values(state="paused", reason=_PAUSED[reason], since=now),
     ):
-        row = session.get(AgentState, agent_id, populate_existing=True)
+        row = session.get(AgentState, attempt.agent_id, populate_existing=True)
         if row is not None:
             news.note_agent(session, row)
 

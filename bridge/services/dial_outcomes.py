@@ -6,6 +6,7 @@ An attempt that is uncertain can only end; while its call is seen alive, its num
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,8 +14,8 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import ENDED, AttemptState
-from bridge.domain.callbacks import AGENT_NO_ANSWER
-from bridge.domain.calls import CallEventType, Cause
+from bridge.domain.callbacks import AGENT_NO_ANSWER, AGENT_UNREACHABLE, NOT_DIALED, TRUNK_UNREACHABLE
+from bridge.domain.calls import CallEventType, Cause, UnofferedReason
 from bridge.services import attempts
 from bridge.store.database import changed
 from bridge.store.models import Attempt, CallEventRow
@@ -82,8 +83,12 @@ def ended(
     elif cause == Cause.UNCERTAIN:
         _end_not_seen(session, attempt_id, state, at)
     else:
-        reason, q850 = _failure(session, attempt, call_id, cause, q850)
+        legs = _legs(session, attempt, call_id)
+        reason, q850 = _failure(legs, cause, q850)
         attempts.move(session, attempt_id, AttemptState.FAILED, reason, q850, now=at, over=True)
+        if legs.customer and legs.agent_gave_up and not attempt.agent_first:
+            # The customer was there, and this phone was not.
+            attempts.pause_agent(session, attempt, legs.agent_gave_up, at)
 
 
 def forward(session: Session, attempt_id: str, state: AttemptState, at: datetime) -> None:
@@ -113,31 +118,57 @@ def _end_not_seen(session: Session, attempt_id: str, state: AttemptState, at: da
         attempts.move(session, attempt_id, AttemptState.UNCERTAIN, "end_not_seen", now=at)
 
 
-def _failure(
-    session: Session, attempt: Attempt, call_id: str, cause: str | None, q850: int | None
-) -> tuple[str, int | None]:
+_FAILED_BY = {1: "wrong_number", 28: "wrong_number"} | dict.fromkeys((34, 38, 41, 42), "congestion")
+"""A call that failed, in the words of who waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Legs:
+    """What the events say of the two sides of a dial."""
+
+    customer: bool
+    """The customer's leg showed itself."""
+    no_way: bool
+    """The PBX had no way to the customer's number."""
+    agent_gave_up: str | None
+    """AGENT_NO_ANSWER or AGENT_UNREACHABLE, where the agent's leg came to nothing."""
+
+
+def _failure(legs: _Legs, cause: str | None, q850: int | None) -> tuple[str, int | None]:
     """The reason, and the Q.850 cause where it speaks of the customer's number."""
-    touched, agent_refused = _legs(session, attempt, call_id)
-    if not touched and agent_refused:
-        return AGENT_NO_ANSWER, None
+    if legs.customer:
+        if cause == Cause.CANCELLED:
+            return "agent_hung_up", q850
+        if cause == Cause.FAILED:
+            return _FAILED_BY.get(q850 or 0, str(cause)), q850
+        return str(cause or Cause.FAILED), q850
+    if legs.agent_gave_up:
+        return legs.agent_gave_up, None
+    if legs.no_way:
+        return TRUNK_UNREACHABLE, None
     if cause == Cause.CANCELLED:
-        return ("agent_hung_up" if touched else "agent_gone"), q850
-    return str(cause or Cause.FAILED), q850 if touched else None
+        return "agent_gone", None
+    # No leg of either side was ever made.
+    return (NOT_DIALED if cause == Cause.FAILED else str(cause or Cause.FAILED)), None
 
 
-def _legs(session: Session, attempt: Attempt, call_id: str) -> tuple[bool, bool]:
-    """Whether the customer's leg showed itself, and whether the agent's was given up."""
+def _legs(session: Session, attempt: Attempt, call_id: str) -> _Legs:
     rows = session.execute(
         select(CallEventRow.type, CallEventRow.data).where(
             CallEventRow.call_id == call_id,
             CallEventRow.type.in_([str(CallEventType.OFFERED), str(CallEventType.UNOFFERED)]),
         )
     )
-    touched = refused = False
+    customer = no_way = False
+    agent_gave_up: str | None = None
     for kind, data in rows:
         party = data.get("party") or {}
-        if not is_agent(attempt, party):
-            touched = True
-        elif kind == CallEventType.UNOFFERED:
-            refused = True
-    return touched, refused
+        if is_agent(attempt, party):
+            if kind == CallEventType.UNOFFERED:
+                gone = data.get("reason") == UnofferedReason.UNREACHABLE
+                agent_gave_up = AGENT_UNREACHABLE if gone else AGENT_NO_ANSWER
+        elif kind == CallEventType.UNOFFERED and party.get("device") is None:
+            no_way = True
+        else:
+            customer = True
+    return _Legs(customer, no_way, agent_gave_up)

@@ -140,20 +140,21 @@ def test_a_callback_from_ring_to_end(
 
 
 @pytest.mark.parametrize(
-    ("cause", "q850", "status", "minutes"),
+    ("cause", "q850", "reason", "status", "minutes"),
     [
-        ("busy", 17, "queued", 5),
-        ("no_answer", 19, "queued", 5),
-        ("rejected", 21, "queued", 5),
-        ("failed", 34, "queued", 5),
-        ("failed", 1, "failed", 0),
-        ("failed", 28, "failed", 0),
-        ("abandoned", 16, "queued", 5),
+        ("busy", 17, "busy", "queued", 5),
+        ("no_answer", 19, "no_answer", "queued", 5),
+        ("rejected", 21, "rejected", "queued", 5),
+        ("failed", 34, "congestion", "queued", 5),
+        ("failed", 27, "failed", "queued", 5),
+        ("failed", 1, "wrong_number", "failed", 0),
+        ("failed", 28, "wrong_number", "failed", 0),
+        ("abandoned", 16, "abandoned", "queued", 5),
     ],
 )
 def test_how_a_try_fails(
     sessions: Sessions, recording: Recorder, line: Line, dialing: str,
-    cause: str, q850: int, status: str, minutes: int,
+    cause: str, q850: int, reason: str, status: str, minutes: int,
 ) -> None:  # fmt: skip
     start(line, dialing)
     line.say("c1", T.OFFERED, party=VISITOR)
@@ -161,23 +162,46 @@ def test_how_a_try_fails(
     end(line, cause, q850)
     drain(recording)
     row = callback(sessions, attempt(sessions, dialing).callback_id or "")
-    assert (row.status, row.reason, row.tries) == (status, cause, 1)
+    assert (row.status, row.reason, row.tries) == (status, reason, 1)
     if minutes:
         ended = attempt(sessions, dialing).ended_at
         assert ended is not None
         assert row.due_at == ended + timedelta(minutes=minutes)
 
 
-@pytest.mark.parametrize("reason", ["no_answer", "busy", "rejected", "unreachable"])
+def test_no_way_to_the_number_uses_no_try_and_waits(
+    sessions: Sessions, recording: Recorder, line: Line, dialing: str
+) -> None:
+    start(line, dialing)
+    line.say("c1", T.OFFERED, party=AGENT)
+    line.say("c1", T.UNOFFERED, party={**VISITOR, "device": None}, reason="unreachable")
+    end(line, "failed", 20)
+    drain(recording)
+    row, made = callback(sessions, attempt(sessions, dialing).callback_id or ""), attempt(sessions, dialing)
+    assert (row.status, row.reason, row.tries) == ("queued", "trunk_unreachable", 0)
+    assert made.ended_at is not None
+    assert row.due_at == made.ended_at + timedelta(minutes=5)
+    assert agent_state(sessions).state != "paused"
+
+
+@pytest.mark.parametrize(
+    ("reason", "wanted"),
+    [
+        ("no_answer", "agent_no_answer"),
+        ("busy", "agent_no_answer"),
+        ("rejected", "agent_no_answer"),
+        ("unreachable", "agent_unreachable"),
+    ],
+)
 def test_an_agent_who_does_not_answer(
-    sessions: Sessions, recording: Recorder, line: Line, dialing: str, reason: str
+    sessions: Sessions, recording: Recorder, line: Line, dialing: str, reason: str, wanted: str
 ) -> None:
     start(line, dialing)
     line.say("c1", T.UNOFFERED, party=AGENT, reason=reason)
     end(line, "no_answer", 19)
     drain(recording)
     row = attempt(sessions, dialing)
-    assert (row.state, row.reason) == ("failed", "agent_no_answer")
+    assert (row.state, row.reason) == ("failed", wanted)
     kept = callback(sessions, row.callback_id or "")
     assert (kept.status, kept.tries, kept.held_by) == ("queued", 0, None)
     assert agent_state(sessions).state == "paused"

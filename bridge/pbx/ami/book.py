@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Cause, Direction, Expected, Party
-from bridge.pbx.ami.causes import end_cause, unoffered_reason
+from bridge.pbx.ami.causes import end_cause, unoffered_reason, without_leg_reason
 from bridge.pbx.ami.lines import Lines
 from bridge.pbx.ami.model import Bridge, Call, Channel, Line
 from bridge.pbx.ami.model import dump as dump_call
@@ -223,6 +223,7 @@ class Book(Lines):
         self.direct(call, leg)
         self.start(call, at)
         leg.offered = call.offered = True
+        self.note_tried(call, leg)
         self.emit(call, CallEventType.OFFERED, at, {"party": shown(self.party(leg))})
 
     def give_up(self, leg: Channel, cause: int | None, at: float) -> None:
@@ -233,12 +234,41 @@ class Book(Lines):
         self.direct(call, leg)
         self.start(call, at)
         leg.unoffered = call.offered = True
+        self.note_tried(call, leg)
         reason = unoffered_reason(leg, cause, call)
         if call.attempt is not None:
             customer = not self.is_agent_leg(call, leg)
             if customer or not call.deciding_customer:
                 call.deciding, call.deciding_cause, call.deciding_customer = reason, cause, customer
         self.emit(call, CallEventType.UNOFFERED, at, {"party": shown(self.party(leg)), "reason": reason})
+
+    def note_tried(self, call: Call, leg: Channel) -> None:
+        """A leg of a dial of ours showed itself."""
+        if call.attempt is None or not leg.real:
+            return
+        if self.is_agent_leg(call, leg):
+            call.agent_tried = True
+        else:
+            call.customer_tried = True
+
+    def without_leg(self, call: Call, agent: bool, dial_status: str, cause: int | None, at: float) -> None:
+        """The PBX gave one side of a dial of ours up without making a leg: unregistered, unknown, no way there."""
+        if call.agent_tried if agent else call.customer_tried:
+            return
+        party = Party(number=call.expected_number)
+        if agent:
+            if call.agent_device is None:
+                return
+            party = self.parties.inside(call.agent_device, call.agent)
+            call.agent_tried = True
+        else:
+            call.customer_tried = True
+        self.start(call, at)
+        call.offered = True
+        reason = without_leg_reason(dial_status, cause)
+        if not agent or not call.deciding_customer:
+            call.deciding, call.deciding_cause, call.deciding_customer = reason, cause, not agent
+        self.emit(call, CallEventType.UNOFFERED, at, {"party": shown(party), "reason": reason})
 
     def end(self, call: Call, at: float, cause: Cause | None = None) -> None:
         """The last word on a call; it is forgotten with it. `cause` is given where the end was not seen."""

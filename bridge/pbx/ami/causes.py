@@ -68,6 +68,11 @@ def unoffered_reason(leg: Channel, cause: int | None, call: Call) -> UnofferedRe
     return UnofferedReason.ANSWERED_ELSEWHERE if call.answer_seen else UnofferedReason.NO_ANSWER
 
 
+def without_leg_reason(dial_status: str, cause: int | None) -> UnofferedReason:
+    """Why the PBX could not even make a leg."""
+    return _BY_Q850.get(cause or 0) or _BY_DIAL_STATUS.get(dial_status, UnofferedReason.UNREACHABLE)
+
+
 def end_cause(call: Call) -> tuple[Cause, int | None]:
     """The cause of the whole call, and the Q.850 cause beside it (None where the PBX gave none)."""
     if call.attempt is not None:

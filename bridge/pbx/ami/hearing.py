@@ -28,6 +28,7 @@ HEARD: dict[str, str] = {
     "AttendedTransfer": "attended_transfer",
     "Pickup": "pickup",
     "OriginateResponse": "originate_response",
+    "UserEvent": "user_event",
 }
 
 UNHEARD = frozenset(
@@ -51,6 +52,15 @@ UNHEARD = frozenset(
         "CEL",
         "ChallengeSent",
         "SuccessfulAuth",
+        "SoftHangupRequest",
+        "BridgeCreate",
+        "BridgeDestroy",
+        "LocalBridge",
+        "LocalOptimizationBegin",
+        "LocalOptimizationEnd",
+        "AgentCalled",
+        "AgentConnect",
+        "AgentComplete",
     }
 )
 """Frequent events that nobody hears: the codec need not even parse them."""

@@ -227,6 +227,7 @@ class Tracker:
             leg.dialled_number = dialled_number(event.get("DialString", ""), caller_id)
         if leg.real and leg.outgoing:
             self.book.direct(call, leg)
+            self.book.note_tried(call, leg)
         if dialler is None or self._is_caller(call, dialler) or leg.real:
             self.book.start(call, at)
         if leg.ringing or leg.state == Line.UP:
@@ -269,6 +270,16 @@ class Tracker:
         action = event.get("ActionID", "")
         if event.get("Response") == "Failure" and action.startswith(DIAL_ACTION):
             self.book.refuse(action.removeprefix(DIAL_ACTION), at)
+
+    def user_event(self, event: Message, at: float) -> None:
+        """Our dialplan says that a leg came to nothing; where there never was one, nothing else does."""
+        if event.get("UserEvent") != "Ringbridge" or event.get("Result") != "over":
+            return
+        found = self._channel(event)
+        if found is None or found[1].attempt is None or found[1].attempt != event.get("Attempt"):
+            return
+        status, cause = event.get("DialStatus", ""), number(event.get("Cause"))
+        self.book.without_leg(found[1], event.get("Leg") == "agent", status, cause, at)
 
     # --- bridges ---
 
