@@ -87,17 +87,22 @@ class Decoder:
         if self._fault is not None:
             raise AmiProtocolError(self._fault)
         buffer = self._buffer
-        buffer += data
-        if self.version is None and not self._read_banner():
-            return []
-        if buffer.find(_END, max(0, self._scanned - 3)) < 0:
-            self._scanned = len(buffer)
-            if len(buffer) > self._max_message + 3:
-                self._fail(f"a message of more than {self._max_message} bytes", ())
-            return []
-        frames = bytes(buffer).split(_END)
+        if buffer or self.version is None:
+            buffer += data
+            if self.version is None and not self._read_banner():
+                return []
+            if buffer.find(_END, max(0, self._scanned - 3)) < 0:
+                self._scanned = len(buffer)
+                if len(buffer) > self._max_message + 3:
+                    self._fail(f"a message of more than {self._max_message} bytes", ())
+                return []
+            data = bytes(buffer)
+            buffer.clear()
+        # Most often the chunk holds whole messages and nothing waits: then it is cut as it is.
+        frames = data.split(_END)
         rest = frames.pop()
-        buffer[:] = rest
+        if rest:
+            buffer += rest
         self._scanned = len(rest)
         messages: list[Message] = []
         for frame in frames:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
+from operator import attrgetter
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -209,8 +211,8 @@ def load(text: str) -> tuple[Call, list[Channel], list[Bridge]]:
 def _plain(item: Any) -> dict[str, Any]:
     """The fields that say something; what is absent is false, empty or unknown."""
     shape = {}
-    for name in _NAMES[type(item)]:
-        value = getattr(item, name)
+    names, values = _FIELDS[type(item)]
+    for name, value in zip(names, values(item), strict=True):
         if value is None or value is False or value == "":
             continue
         shape[name] = _plain(value) if type(value) is Party else value
@@ -222,4 +224,10 @@ def _known(kind: type, raw: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if name in names}
 
 
-_NAMES = {kind: tuple(spec.name for spec in fields(kind)) for kind in (Call, Channel, Bridge, Party)}
+def _fields(kind: type) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(spec.name for spec in fields(kind))
+    return names, attrgetter(*names)
+
+
+_FIELDS = {kind: _fields(kind) for kind in (Call, Channel, Bridge, Party)}
+"""Names, and what reads all of them in one step."""
