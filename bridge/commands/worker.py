@@ -15,6 +15,9 @@ from rq.serializers import JSONSerializer
 from bridge import log, settings
 from bridge.live.connection import DOWN, connect_bytes
 
+ALIVE_SECONDS = 30
+"""A worker that was killed is missed within this; RQ would believe in it for 80 seconds or more."""
+
 logger = structlog.get_logger(__name__)
 
 
@@ -29,11 +32,12 @@ class QuietWorker(SimpleWorker):
     log_job_description = False
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Says also who we are: a flush forgets it, and RQ says it at the start only."""
+        """Says also who we are: a flush forgets it, and RQ says it at the start only. It holds for half a minute."""
         pipe = self.connection.pipeline() if pipeline is None else pipeline
         pipe.hset(self.key, mapping=self.serialize())
         worker_registration.register(self, pipe)
         super().heartbeat(timeout, pipeline=pipe)
+        pipe.expire(self.key, ALIVE_SECONDS)
         if pipeline is None:
             pipe.execute()
 

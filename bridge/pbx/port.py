@@ -92,6 +92,9 @@ class LinkSink(Protocol):
         `detail` says so where the user that sends commands is not signed in.
         """
 
+    def link_detail(self, detail: str) -> None:
+        """Something changed in how the link does while it is up, such as commands that can be sent again."""
+
     def link_down(self, reason: str) -> None:
         """The link was lost or could not be made; it is being tried again."""
 

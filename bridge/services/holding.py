@@ -57,6 +57,7 @@ class _Sink:
         self._keeper = keeper
         self._reconciler: Reconciler | None = None
         self._said = ""
+        self._version = ""
         self.connected = False
         self.closed = False
         self.counts: Counter[str] = Counter()
@@ -84,18 +85,30 @@ class _Sink:
 
     def resynced(self, facts: PbxFacts) -> None:
         self._tell(CallEventType.PBX_RESYNCED, {"appeared": facts.appeared, "vanished": facts.vanished})
-        self._keeper.say(True, f"{self._said}, {facts.version}" if facts.version else self._said)
+        self._version = facts.version
+        self._keeper.say(True, self._with_version())
         if self._reconciler is not None:
             self._reconciler.resynced(facts)
+
+    def link_detail(self, detail: str) -> None:
+        if self.connected and not self.closed:
+            self._note(detail)
+            self._keeper.say(True, self._with_version())
+
+    def _with_version(self) -> str:
+        return f"{self._said}, {self._version}" if self._version else self._said
 
     def _state(self, connected: bool, detail: str) -> None:
         if self.closed:
             return
         self.connected = connected
         self._keeper.say(connected, detail)
+        self._note(detail)
+
+    def _note(self, detail: str) -> None:
         if detail != self._said:
-            (log.info if connected else log.error)(
-                "PBX connected" if connected else "PBX not connected", pbx=self._pbx, detail=detail
+            (log.info if self.connected else log.error)(
+                "PBX connected" if self.connected else "PBX not connected", pbx=self._pbx, detail=detail
             )
             self._said = detail
 

@@ -10,6 +10,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,9 @@ class Sink:
     def link_up(self, detail: str) -> None:
         self.ups.append(detail)
         self.order.append("up")
+
+    def link_detail(self, detail: str) -> None:
+        self.ups.append(detail)
 
     def link_down(self, reason: str) -> None:
         self.downs.append(reason)
@@ -646,3 +650,16 @@ def test_a_link_that_died_says_so(
     until(lambda: not link.is_running(), what="the link to be dead")
     assert "died of a fault (Fault)" in caplog.text
     link.stop()
+
+
+def test_what_is_told_of_the_link_follows_the_command_user(server: FakeAsterisk) -> None:
+    secret = server.users.pop("ringbridge-dial")
+    sink = Sink()
+    quick = replace(QUICK, refused_first=0.05, refused_most=0.05)
+    with linked(server, sink, timings=quick):
+        until(lambda: sink.ups and sink.ups[-1].startswith("connected for events only"))
+        server.users["ringbridge-dial"] = secret
+        until(lambda: sink.ups[-1] == "connected", what="the command user's sign-in to be told")
+        server.users.pop("ringbridge-dial")
+        server.cut()
+        until(lambda: "login refused" in sink.ups[-1], what="its refusal to be told")

@@ -21,6 +21,7 @@ from redis import Redis
 from rig import RedisServer, make_settings, until
 from sqlalchemy import func, select
 
+from bridge.commands.worker import ALIVE_SECONDS
 from bridge.domain.attempts import AttemptState
 from bridge.domain.errors import StateError
 from bridge.live import jobs, keys
@@ -123,6 +124,20 @@ def test_a_worker_is_known_again_after_a_flush(floor: Floor) -> None:
     floor.redis.flushall()
     assert not known()
     until(known, 20, "the worker that went on")
+
+
+def test_a_worker_that_was_killed_is_missed_within_half_a_minute(floor: Floor) -> None:
+    worker = floor.work()
+    [key] = until(lambda: floor.redis.keys("rq:worker:*"), 30, "a worker")
+    # RQ's own first word holds for longer, until the first heartbeat a moment later.
+    until(lambda: floor.redis.ttl(key) <= ALIVE_SECONDS, 10, "its heartbeat")
+    worker.kill()
+    worker.wait()
+    assert 0 < floor.redis.ttl(key) <= ALIVE_SECONDS
+    # Once that is over:
+    floor.redis.delete(key)
+    parts = health.check(floor.settings, floor.sessions, floor.redis, wall())
+    assert "no worker runs" in next(part.reason for part in parts if part.name == "worker dial")
 
 
 def test_a_worker_killed_between_claim_and_mailbox(floor: Floor) -> None:

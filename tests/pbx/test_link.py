@@ -46,6 +46,9 @@ class Sink:
     def link_up(self, detail: str) -> None:
         assert detail.startswith("connected")
 
+    def link_detail(self, detail: str) -> None:
+        assert detail.startswith("connected")
+
     def link_down(self, reason: str) -> None:
         self.downs.append(reason)
 

@@ -44,13 +44,16 @@ class Commander:
         tracker: Tracker,
         deliver: Callable[[Batch], None],
         synced: Callable[[], bool],
+        changed: Callable[[], None],
     ) -> None:
+        """`changed` is told when commands can be sent, and when they cannot any more."""
         self._pbx = pbx
         self._secret = secret
         self._timings = timings
         self._tracker = tracker
         self._deliver = deliver
         self._synced = synced
+        self._changed = changed
         self._session: Session | None = None
         self._tried = asyncio.Event()
         self.fault = "not connected yet"
@@ -84,6 +87,7 @@ class Commander:
                 # The link must outlive whatever one connection does.
                 self.fault = f"a fault in the link ({type(error).__name__}); it is in the log"
                 log.exception("the command connection of %s failed", self._pbx.name)
+            self._changed()
             await asyncio.sleep(pause.next(refused=refused))
 
     async def _once(self, pause: Pause) -> None:
@@ -102,6 +106,7 @@ class Commander:
             self._session = session
             self._tried.set()
             pause.reset()
+            self._changed()
             self.fault = await lost
         finally:
             self._session = None

@@ -73,8 +73,15 @@ class AmiLink:
         self._stopping = threading.Event()
         self._events: Session | None = None
         self._commander = Commander(
-            pbx, self._command_secret, self._timings, self.tracker, self._deliver, lambda: self._synced
+            pbx,
+            self._command_secret,
+            self._timings,
+            self.tracker,
+            self._deliver,
+            lambda: self._synced,
+            self._commands_changed,
         )
+        self._detail = ""
         self._gathered: list[Message] | None = None
         self._booted: float | None = None
         self._lost_at: float | None = None
@@ -178,12 +185,10 @@ class AmiLink:
             await asyncio.sleep(wait)
 
     async def _come_up(self, session: Session) -> None:
-        detail = "connected"
         if not self._observe:
             await self._commander.tried()
-            if not self._commander.up:
-                detail = f"connected for events only: {self._commander.fault}"
         snapshot, version = await self._snapshot(session)
+        detail = self._detail = self._how_it_does()
         self._say(lambda: self._sink.link_up(detail))
         since, self._lost_at = self._lost_at, None
         now = time.time()
@@ -204,7 +209,19 @@ class AmiLink:
         facts = PbxFacts(started, version, done.appeared, done.vanished)
         self._synced = True
         self._say(lambda: self._sink.resynced(facts))
+        self._commands_changed()
         self._apply(gathered)
+
+    def _how_it_does(self) -> str:
+        if self._observe or self._commander.up:
+            return "connected"
+        return f"connected for events only: {self._commander.fault}"
+
+    def _commands_changed(self) -> None:
+        detail = self._how_it_does()
+        if self._synced and detail != self._detail:
+            self._detail = detail
+            self._say(lambda: self._sink.link_detail(detail))
 
     async def _snapshot(self, session: Session) -> tuple[Snapshot, str]:
         core = await session.ask("CoreSettings", deadline=self._timings.resync)
