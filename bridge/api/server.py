@@ -143,6 +143,8 @@ def listen(bind: str) -> socket.socket:
         family, kind, proto, _, address = native.getaddrinfo(host, int(port), type=native.SOCK_STREAM)[0]
         sock = socket.socket(family, kind, proto)
         sock.setsockopt(native.SOL_SOCKET, native.SO_REUSEADDR, 1)
+        # Connections inherit it. Without it an answer's body waits for the browser to acknowledge the head: 40 ms.
+        sock.setsockopt(native.IPPROTO_TCP, native.TCP_NODELAY, 1)
         sock.bind(address)
         sock.listen(BACKLOG)
     except native.gaierror:

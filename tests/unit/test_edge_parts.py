@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket as native
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from bridge.api.address import client_address, limit_key
 from bridge.api.fanout import QUEUE_ENTRIES, Fanout, Stream, chunk, entry_id, frame
 from bridge.api.handover import dump_settings, read_settings
+from bridge.api.server import listen
 from bridge.api.static_files import StaticFiles
 from bridge.api.upstream import passed_on
 from bridge.live.screens import ScreenEvent
@@ -158,3 +160,11 @@ def test_settings_reach_the_child_whole() -> None:
     line = dump_settings(settings)
     assert "\n" not in line
     assert read_settings(line) == settings
+
+
+def test_no_answer_waits_for_the_browser_to_acknowledge_its_head() -> None:
+    listening = listen("127.0.0.1:0")
+    with listening, native.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(native.IPPROTO_TCP, native.TCP_NODELAY)
