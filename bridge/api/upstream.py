@@ -97,7 +97,8 @@ class Upstream:
                 reply = _exchange(connection, method, target, headers, body)
         except gevent.Timeout:
             raise RestDown(busy=True) from None
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException, gevent.GreenletExit):
+            # GreenletExit: the server stops and waits no longer; left alone, it would answer 500 in plain text.
             # Never asked again on another connection: REST may have carried it out.
             raise RestDown from None
         else:
