@@ -341,7 +341,8 @@ class Tracker:
 
     def queue_abandon(self, event: Message, at: float) -> None:
         found = self._channel(event)
-        if found is not None:
+        # Asterisk says the same of a caller whose time in the queue is over.
+        if found is not None and found[0].hung_up:
             found[1].abandoned = True
 
     def queue_leave(self, event: Message, at: float) -> None:
