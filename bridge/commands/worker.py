@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import threading
 from types import FrameType
@@ -19,6 +20,10 @@ ALIVE_SECONDS = 30
 """A worker that was killed is missed within this; RQ would believe in it for 80 seconds or more."""
 
 logger = structlog.get_logger(__name__)
+
+
+_HOMES = {"dial": "dial", "default": "sweep"}
+"""Where a queue's jobs are."""
 
 
 class QuietWorker(SimpleWorker):
@@ -60,6 +65,8 @@ def worker(queue: str) -> None:
     connection = connect_bytes(loaded, reply_seconds=30)
     if not _wait_for(connection):
         return
+    # Else the first job waits for its imports, most of half a second. By name: bridge does not know its workers.
+    importlib.import_module(f"workers.{_HOMES[queue]}")
     # The queue's own default would be RQ's pickle: whoever writes to Redis would run code here.
     listened = Queue(queue, connection=connection, serializer=JSONSerializer)
     QuietWorker(
