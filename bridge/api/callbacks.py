@@ -10,7 +10,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, g, request
-from pydantic import Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import select
 
 from bridge.api import auth
@@ -61,6 +61,15 @@ class CallbackNew(Body):
     )
 
 
+class CallbackHeaders(BaseModel):
+    """Headers that a request for a callback may carry."""
+
+    site_key: str | None = Field(None, alias="X-Site-Key", description="the site's key, instead of `site`")
+    idempotency_key: str | None = Field(
+        None, alias="Idempotency-Key", max_length=255, description="the same request sent again is one callback"
+    )
+
+
 class CallbackNow(Answer):
     """What a visitor is told."""
 
@@ -79,7 +88,7 @@ class TokenQuery(Query):
 
 
 @blueprint.post("/callbacks")
-@view("callbacks", roles=None, body=CallbackNew, answers=CallbackMade, status=201)
+@view("callbacks", roles=None, headers=CallbackHeaders, body=CallbackNew, answers=CallbackMade, status=201)
 def create(body: CallbackNew) -> Response:
     """Ask for a callback.
 

@@ -27,6 +27,7 @@ View = TypeVar("View", bound=Callable[..., Any])
 
 SIGNED_IN: list[dict[str, list[str]]] = [{"token": []}, {"cookie": [], "csrf": []}]
 ANYBODY: list[dict[str, list[str]]] = [{}]
+STREAM_TYPE = "text/event-stream"
 _ERRORS = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 
 
@@ -89,19 +90,21 @@ def view(
     *,
     roles: frozenset[Role] | None,
     query: type[BaseModel] | None = None,
+    headers: type[BaseModel] | None = None,
     body: type[BaseModel] | None = None,
     answers: type[BaseModel] | None = None,
     status: int = 200,
     security: Sequence[dict[str, list[str]]] | None = None,
 ) -> Callable[[View], Callable[..., Response]]:
     """Declare a view. With `roles`, it gets `access` of someone who holds one of them; who is not let in is told so
-    before anything else is read. `query` and `body` arrive checked under these names."""
+    before anything else is read. `query` and `body` arrive checked under these names; `headers` are for the document."""
     problems: dict[str, Any] = {f"HTTP_{code}": Problem for code in _ERRORS}
     listed = Responses(**{**problems, f"HTTP_{status}": answers})
 
     def declare(func: View) -> Callable[..., Response]:
         checked = api.validate(
             query=query,
+            headers=headers,
             json=body,
             resp=listed,
             tags=(tag,),
@@ -145,6 +148,8 @@ def openapi() -> dict[str, Any]:
                 content = response.get("content", {})
                 if int(code) >= 400 and "application/json" in content:
                     content[PROBLEM_TYPE] = content.pop("application/json")
+            if any(parameter["name"] == "last_event_id" for parameter in operation.get("parameters", ())):
+                operation["responses"]["200"]["content"] = {STREAM_TYPE: {"schema": {"type": "string"}}}
     return document
 
 

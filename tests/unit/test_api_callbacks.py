@@ -218,3 +218,11 @@ def test_the_form_has_the_sites_own_consent_text_and_no_inline_code(web: Web, ke
     assert "<script>" not in page and " style=" not in page and "onclick" not in page
     assert code(web.ask("GET", "/call-me/nope"))[0] == 404
     assert ask(web, headers={"Origin": "http://localhost"}).status_code == 201
+
+
+def test_the_document_says_which_headers_a_wish_may_carry(web: Web) -> None:
+    document = web.client.get("/api/v1/openapi.json").get_json()
+    wish = document["paths"]["/api/v1/callbacks"]["post"]
+    assert {row["name"] for row in wish["parameters"] if row["in"] == "header"} == {"X-Site-Key", "Idempotency-Key"}
+    stream = document["paths"]["/api/v1/callbacks/{callback_id}/events"]["get"]
+    assert list(stream["responses"]["200"]["content"]) == ["text/event-stream"]
