@@ -97,7 +97,7 @@ def view(
     security: Sequence[dict[str, list[str]]] | None = None,
 ) -> Callable[[View], Callable[..., Response]]:
     """Declare a view. With `roles`, it gets `access` of someone who holds one of them; who is not let in is told so
-    before anything else is read. `query` and `body` arrive checked under these names; `headers` are for the document."""
+    before anything else is read. `query` and `body` arrive checked under these names; `headers` only document."""
     problems: dict[str, Any] = {f"HTTP_{code}": Problem for code in _ERRORS}
     listed = Responses(**{**problems, f"HTTP_{status}": answers})
 
