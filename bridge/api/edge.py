@@ -289,10 +289,9 @@ class _Refused(Exception):
 def _problem(
     start: Start, status: int, code: str, detail: str, headers: Iterable[tuple[str, str]] = ()
 ) -> list[bytes]:
-    title = HTTPStatus(status).phrase
-    body = problem_body(status, title, code, detail)
+    body = problem_body(status, code, detail, "body" if status == 413 else None)
     start(
-        f"{status} {title}",
+        f"{status} {HTTPStatus(status).phrase}",
         [
             *SECURITY.items(),
             ("Content-Type", PROBLEM_TYPE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 
 GRANT_HEADER = "X-Ringbridge-Grant"
 """Set by the edge alone, which strips it from what comes from outside."""
@@ -26,8 +27,31 @@ SECURITY: dict[str, str] = {
 }
 
 
-def problem_body(status: int, title: str, code: str, detail: str) -> bytes:
+_TITLES = {
+    400: "Bad request",
+    401: "Sign in first",
+    403: "Not allowed",
+    404: "Not found",
+    409: "Conflict",
+    413: "Too large",
+    415: "Wrong media type",
+    422: "Not acceptable",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Not available now",
+}
+
+
+def title(status: int) -> str:
+    try:
+        return _TITLES.get(status) or HTTPStatus(status).phrase.capitalize()
+    except ValueError:
+        return "Error"
+
+
+def problem_body(status: int, code: str, detail: str, field: str | None = None) -> bytes:
     """A problem document where no framework makes one."""
-    return json.dumps(
-        {"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail, "errors": []}
-    ).encode()
+    body: dict[str, object] = {"type": "about:blank", "title": title(status), "status": status, "code": code}
+    faults = [{"field": field, "code": code, "message": detail}] if field else []
+    named = {"field": field} if field else {}
+    return json.dumps({**body, "detail": detail, **named, "errors": faults}).encode()

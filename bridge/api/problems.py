@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from http import HTTPStatus
 
 import redis
 import structlog
@@ -13,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.exc import IntegrityError
 from werkzeug.exceptions import HTTPException
 
-from bridge.api.policy import PROBLEM_TYPE
+from bridge.api.policy import PROBLEM_TYPE, title
 from bridge.domain.errors import RingbridgeError
 
 log = structlog.get_logger(__name__)
@@ -79,21 +78,6 @@ class Problem(BaseModel):
     errors: list[Fault] = Field(default_factory=list)
 
 
-_TITLES = {
-    400: "Bad request",
-    401: "Sign in first",
-    403: "Not allowed",
-    404: "Not found",
-    409: "Conflict",
-    413: "Too large",
-    415: "Wrong media type",
-    422: "Not acceptable",
-    429: "Too many requests",
-    500: "Internal error",
-    503: "Not available now",
-}
-
-
 def problem(
     status: int,
     code: str,
@@ -106,20 +90,13 @@ def problem(
     """A problem document as a response."""
     faults = errors or ([Fault(field=field, code=code, message=detail)] if field else [])
     body = Problem(
-        title=_title(status), status=status, code=code, detail=detail, field=field, errors=faults
+        title=title(status), status=status, code=code, detail=detail, field=field, errors=faults
     )
     response = Response(
         body.model_dump_json(exclude_none=True), status=status, content_type=PROBLEM_TYPE
     )
     response.headers.extend(dict(headers or {}))
     return response
-
-
-def _title(status: int) -> str:
-    try:
-        return _TITLES.get(status) or HTTPStatus(status).phrase.capitalize()
-    except ValueError:
-        return "Error"
 
 
 def faults_of(error: ValidationError) -> list[Fault]:
@@ -196,7 +173,8 @@ def _http(error: HTTPException) -> Response:
         if value:
             headers[name] = value
     detail = _HTTP_SENTENCES.get(status, str(error.name).lower())
-    return problem(status, _HTTP_CODES.get(status, "error"), detail, headers=headers)
+    field = "body" if status in (413, 415) else None
+    return problem(status, _HTTP_CODES.get(status, "error"), detail, field=field, headers=headers)
 
 
 def _integrity(error: IntegrityError) -> Response:

@@ -127,7 +127,7 @@ class Handler(WSGIHandler):  # type: ignore[misc]  # gevent's class is untyped
 
 
 def _raw(status: int, title: str, code: str, detail: str) -> bytes:
-    body = problem_body(status, title, code, detail)
+    body = problem_body(status, code, detail)
     head = (
         f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: {PROBLEM_TYPE}\r\n"
         f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n\r\n"

@@ -22,6 +22,9 @@ class BadJson(RingbridgeError):
     code = "json_invalid"
     status = 400
 
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message, field="body")
+
 
 class ControlCharacter(ValueError):
     """A string that holds a control character; pydantic makes an error of its field from it."""

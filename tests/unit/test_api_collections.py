@@ -170,6 +170,7 @@ def test_a_body_that_is_no_json_of_ours(
 ) -> None:
     answer = web.ask("POST", "/api/v1/clients", admin, data=data, content_type=kind)
     assert code(answer)[:2] == expected
+    assert answer.get_json(force=True)["field"] == "body"
 
 
 def test_addresses_and_methods_that_are_not_there(web: Web, admin: str) -> None:
