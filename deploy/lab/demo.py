@@ -175,6 +175,9 @@ def _first_callback(state: Demo, told: sample.Told) -> None:
             f"the callback ended as {body['status']} ({body['reason'] or 'no reason'}), and the world saw "
             f"{len(invites)} calls to that number; see {state.folder / 'ringbridge.log'}"
         )
+    # The person who signs in next finds an empty desk, and this call among the earlier ones.
+    for call in agent.get("/api/v1/calls")["items"]:
+        agent.post(f"/api/v1/calls/{call['id']}/disposition", {"disposition": "other", "note": "The demo's own call."})
     agent.put("/api/v1/me/state", {"state": "offline"})
     agent.delete("/api/v1/session")
     state.lab.phone("101", answer_after=PERSON_ANSWERS_AFTER)
