@@ -122,6 +122,7 @@ class Stack:
         self.process: subprocess.Popen[bytes] | None = None
         self.admin = Web(self.port)
         self.public = Web(self.port)
+        self.asked: list[tuple[str, Web]] = []
 
     # running
 
@@ -296,7 +297,15 @@ class Stack:
         """A visitor's form: the callback's id, and the web as that visitor sees it."""
         body = {"number": number, "consent": True, **more}
         made = self.public.ok("POST", "/api/v1/callbacks", body, X_Site_Key=site.key)
-        return made["id"], Web(self.port, {"Authorization": f"Bearer {made['token']}"})
+        visitor = Web(self.port, {"Authorization": f"Bearer {made['token']}"})
+        self.asked.append((made["id"], visitor))
+        return made["id"], visitor
+
+    def forget(self) -> None:
+        """Cancel every callback that still waits, so that none comes due in the next test."""
+        while self.asked:
+            callback, visitor = self.asked.pop()
+            assert visitor("DELETE", f"/api/v1/callbacks/{callback}").status in (200, 409)
 
     def status(self, visitor: Web, callback: str) -> dict[str, Any]:
         return dict(visitor.ok("GET", f"/api/v1/callbacks/{callback}"))

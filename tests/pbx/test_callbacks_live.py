@@ -52,6 +52,7 @@ def agent(lab: Lab, stack: Stack, agents: dict[str, Web]) -> Iterator[Web]:
     agents["102"].ok("PUT", "/api/v1/me/state", {"state": "offline"})
     agents["101"].ok("PUT", "/api/v1/me/state", {"state": "ready"})
     yield agents["101"]
+    stack.forget()
     agents["101"].ok("PUT", "/api/v1/me/state", {"state": "offline"})
     lab.reset_phones()
 
@@ -278,6 +279,12 @@ def test_a_process_is_killed_while_callbacks_come_in(
     stack.wait_ready()
 
 
+def switches(pid: int) -> int:
+    """How often a process gave up its turn: hundreds of times a second while it asks for SQLite's lock."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("voluntary_ctxt_switches")).split()[1])
+
+
 def test_the_worker_is_killed_between_claim_and_dial(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
     """Held in the very gap: SQL has the claim, Redis is frozen so that the command cannot leave."""
     worker, server = stack.pid("worker --queue dial"), stack.pid("redis-server")
@@ -288,13 +295,17 @@ def test_the_worker_is_killed_between_claim_and_dial(lab: Lab, stack: Stack, sit
     writer.execute("BEGIN IMMEDIATE")
     os.kill(worker, signal.SIGCONT)
     until(lambda: redis.llen("rq:queue:dial") == 0, what="the job to be taken")
+    before = switches(worker)
+    until(lambda: switches(worker) > before + 300, what="the job to wait for its turn to write")
     os.kill(server, signal.SIGSTOP)
-    writer.execute("ROLLBACK")
-    writer.close()
-    until(lambda: stack.attempts(callback), what="the claim")
-    os.kill(worker, signal.SIGKILL)
-    os.kill(server, signal.SIGCONT)
-    redis.close()
+    try:
+        writer.execute("ROLLBACK")
+        writer.close()
+        until(lambda: stack.attempts(callback), what="the claim")
+        os.kill(worker, signal.SIGKILL)
+    finally:
+        os.kill(server, signal.SIGCONT)
+        redis.close()
     # The claim that was never dialled is closed once its deadline is past, and a new attempt reaches the customer.
     stack.wait_status(visitor, callback, "done", seconds=60)
     first, second = stack.attempts(callback)
