@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import signal
-import threading
+import time
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import structlog
@@ -14,6 +14,7 @@ from rq import Queue, SimpleWorker, worker_registration
 from rq.serializers import JSONSerializer
 
 from bridge import log, settings
+from bridge.domain.errors import Unavailable
 from bridge.live.connection import DOWN, connect_bytes
 
 ALIVE_SECONDS = 30
@@ -35,6 +36,12 @@ class QuietWorker(SimpleWorker):
 
     max_connection_wait_time = 2.0
     log_job_description = False
+    asked_to_stop = False
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """The first signal: what is at hand is finished."""
+        self.asked_to_stop = True
+        super().request_stop(signum, frame)
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """Says also who we are: a flush forgets it, and RQ says it at the start only. It holds for half a minute."""
@@ -63,35 +70,41 @@ def worker(queue: str) -> None:
     loaded = settings.load()
     log.configure(loaded)
     connection = connect_bytes(loaded, reply_seconds=30)
-    if not _wait_for(connection):
-        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    _wait_for(connection)
     # Else the first job waits for its imports, most of half a second. By name: bridge does not know its workers.
     importlib.import_module(f"workers.{_HOMES[queue]}")
     # The queue's own default would be RQ's pickle: whoever writes to Redis would run code here.
     listened = Queue(queue, connection=connection, serializer=JSONSerializer)
-    QuietWorker(
+    working = QuietWorker(
         [listened],
         connection=connection,
         serializer=JSONSerializer,
         log_job_description=False,
         worker_ttl=20,
-    ).work(logging_level=None)
+    )
+    working.work(logging_level=None)
+    if not working.asked_to_stop:
+        # RQ gives up without a word of its own where Redis fails at an awkward moment.
+        raise Unavailable("the worker lost Redis and ends; start it again")
 
 
-def _wait_for(connection: Any) -> bool:
-    """Until Redis answers; False where the process was told to end meanwhile."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Told to end before RQ listens to signals: there is no job to finish."""
+    raise SystemExit(0)
+
+
+def _wait_for(connection: Any) -> None:
+    """Until Redis answers."""
     said = False
-    while not stop.is_set():
+    while True:
         try:
             connection.ping()
         except DOWN:
             if not said:
                 logger.warning("Redis does not answer; waiting for it")
                 said = True
-            stop.wait(0.5)
+            time.sleep(0.5)
         else:
-            return True
-    return False
+            return

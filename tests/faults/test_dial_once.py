@@ -179,6 +179,23 @@ def test_the_same_job_twice_in_two_workers(floor: Floor) -> None:
     assert floor.redis.xlen(keys.commands("lab")) == 1
 
 
+TOLD_AS_IT_STARTS = """
+import os, signal
+from bridge.commands import worker
+
+class Loading:
+    def import_module(self, name):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+worker.importlib = Loading()
+worker.worker(["--queue", "dial"])
+"""
+
+
+def test_a_worker_that_is_told_to_end_as_it_starts(floor: Floor) -> None:
+    assert floor.work(python=TOLD_AS_IT_STARTS).wait(30) == 0
+
+
 def test_a_flush_after_the_form(floor: Floor) -> None:
     callback_id = floor.ask()
     floor.redis.flushall()
