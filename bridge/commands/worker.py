@@ -41,7 +41,7 @@ class QuietWorker(SimpleWorker):
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """The first signal: what is at hand is finished."""
         self.asked_to_stop = True
-        super().request_stop(signum, frame)
+        super().request_stop(signum, frame)  # type: ignore[no-untyped-call]
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """Says also who we are: a flush forgets it, and RQ says it at the start only. It holds for half a minute."""
