@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 import socket
@@ -18,8 +19,10 @@ from rig import until
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
 from bridge.domain.errors import Unavailable
+from bridge.pbx.ami import commands as ami_commands
+from bridge.pbx.ami import link as ami_link
 from bridge.pbx.ami.link import AmiLink
-from bridge.pbx.ami.session import Pause, Timings
+from bridge.pbx.ami.session import ConnectFailed, Pause, Timings
 from bridge.pbx.open import open_link
 from bridge.pbx.port import DialOrder, PbxFacts, Reason, Receipts
 from bridge.pbx.sim.ami import FakeAsterisk, Fields, after_login, message, trace
@@ -342,6 +345,28 @@ def test_stopping_in_an_outage_is_final(server: FakeAsterisk) -> None:
         until(lambda: sink.downs)
     # Without its thread there is nothing that could connect again.
     assert not any(thread.name == "ami-lab" for thread in threading.enumerate())
+
+
+def test_stopping_outlasts_waits_that_swallow_a_cancellation(
+    server: FakeAsterisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swallowed = []
+
+    async def connect(*args: object, **more: object) -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            swallowed.append(args)
+            if len(swallowed) <= 4:
+                raise ConnectFailed("a moment before the cancellation") from None
+            raise
+
+    for module in (ami_link, ami_commands):
+        monkeypatch.setattr(module, "connect", connect)
+    with linked(server, Sink(), wait=False) as link:
+        pass
+    assert len(swallowed) > 2
+    assert not link.is_running()
 
 
 def test_observe_mode_uses_one_user_only(server: FakeAsterisk) -> None:

@@ -67,7 +67,8 @@ class Commander:
     async def tried(self) -> None:
         """Wait until the first try is over, however it ended; not for long."""
         try:
-            await asyncio.wait_for(self._tried.wait(), self._timings.commands)
+            async with asyncio.timeout(self._timings.commands):
+                await self._tried.wait()
         except TimeoutError:
             log.info("the command user of PBX %s is not signed in yet", self._pbx.name)
 

@@ -11,7 +11,7 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -69,7 +69,7 @@ class AmiLink:
         """Batches that the sink did not take."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._main: asyncio.Task[None] | None = None
+        self._ending: asyncio.Event | None = None
         self._stopping = threading.Event()
         self._events: Session | None = None
         self._commander = Commander(
@@ -103,10 +103,10 @@ class AmiLink:
     def stop(self) -> None:
         """See PbxLink."""
         self._stopping.set()
-        loop, thread, main = self._loop, self._thread, self._main
-        if loop is not None and main is not None and not loop.is_closed():
+        loop, thread, ending = self._loop, self._thread, self._ending
+        if loop is not None and ending is not None and not loop.is_closed():
             try:
-                loop.call_soon_threadsafe(main.cancel)
+                loop.call_soon_threadsafe(ending.set)
             except RuntimeError:
                 log.debug("the link of %s had ended already", self._pbx.name)
         if thread is not None and thread is not threading.current_thread():
@@ -115,20 +115,24 @@ class AmiLink:
     def _run(self, ready: threading.Event) -> None:
         async def begin() -> None:
             self._loop = asyncio.get_running_loop()
-            self._main = asyncio.current_task()
+            self._ending = asyncio.Event()
+            if self._stopping.is_set():
+                self._ending.set()
             ready.set()
-            keepers = [asyncio.create_task(self._keep_events())]
+            # Not by cancelling this task: of what it waits for, a cancellation may be swallowed.
+            keepers = [asyncio.create_task(self._ending.wait()), asyncio.create_task(self._keep_events())]
             if not self._observe:
                 keepers.append(asyncio.create_task(self._commander.keep()))
             try:
-                await asyncio.gather(*keepers)
+                over, _ = await asyncio.wait(keepers, return_when=asyncio.FIRST_COMPLETED)
+                for task in over:
+                    await task
             finally:
                 await _end(keepers)
                 self._synced = False
 
         try:
             asyncio.run(begin())
-        except asyncio.CancelledError:
             log.debug("the link of %s has ended", self._pbx.name)
         except BaseException as error:
             # Whoever holds the link asks whether it runs.
@@ -365,7 +369,7 @@ class AmiLink:
             return otherwise
 
 
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
+async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:
     """Cancel until they have ended: a wait that is over in the same moment may swallow a cancellation."""
     pending = set(tasks)
     while pending:

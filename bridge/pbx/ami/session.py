@@ -151,7 +151,8 @@ class Session:
         )
         where = f"{host}:{port}"
         try:
-            await asyncio.wait_for(manager.connect(), timings.connect)
+            async with asyncio.timeout(timings.connect):
+                await manager.connect()
         except TimeoutError:
             raise ConnectFailed(f"{where} does not answer within {timings.connect:g} s") from None
         except ssl.SSLCertVerificationError as error:
@@ -175,14 +176,16 @@ class Session:
 
     async def _sign_in(self, username: str, where: str, lost: list[str]) -> None:
         # panoramisk signs in from a callback of the connecting task, which may run a moment after it.
-        await asyncio.wait_for(self._manager.asked.wait(), self._timings.login)
+        async with asyncio.timeout(self._timings.login):
+            await self._manager.asked.wait()
         if self._manager.fault is not None:
             raise self._manager.fault
         future: asyncio.Future[Any] | None = self._manager.authenticated_future
         if future is None:
             raise ConnectFailed(f"{where}: {lost[0] if lost else 'the connection closed at once'}")
         try:
-            reply = await asyncio.wait_for(asyncio.shield(future), self._timings.login)
+            async with asyncio.timeout(self._timings.login):
+                reply = await asyncio.shield(future)
         except TimeoutError:
             raise ConnectFailed(
                 f"{where} does not answer the login; is it an Asterisk manager port?"
@@ -224,7 +227,8 @@ class Session:
             sent[name] = value if isinstance(value, str) else list(value)
         future = self._wire.send(sent, as_list=listed)
         try:
-            answer = await asyncio.wait_for(future, deadline or self._timings.action)
+            async with asyncio.timeout(deadline or self._timings.action):
+                answer = await future
         except TimeoutError:
             raise NoReply from None
         except LinkDown:
