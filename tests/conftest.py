@@ -14,6 +14,25 @@ from bridge.live.connection import connect
 from bridge.settings import Database, Settings
 from bridge.store.database import Sessions, open_database, upgrade
 
+LOG_LINES = 60
+"""A failure shows so many lines of what was logged or printed, so that the report's end is never buried."""
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Cut what was captured of a failed test to its last lines."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    if report.failed:
+        report.sections = [(name, last_lines(text)) for name, text in report.sections]
+
+
+def last_lines(text: str) -> str:
+    """At most LOG_LINES lines from the end, and how many there were before."""
+    lines = text.splitlines()
+    cut = len(lines) - LOG_LINES
+    return text if cut <= 0 else "\n".join([f"({cut} lines before)", *lines[cut:]])
+
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
