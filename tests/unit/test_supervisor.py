@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from rig import until
 
 from bridge.services import guard
 from bridge.services.supervisor import Child, Supervisor
@@ -127,13 +127,15 @@ supervisor.run()
 
 
 def wait_gone(pid: int, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8"):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"process {pid} is still there")
+    until(lambda: is_gone(pid), seconds, f"the end of process {pid}")
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return True
