@@ -104,8 +104,10 @@ def events(access: Access) -> Grant:
 @view("me", roles=STAFF, body=Painted, answers=PopAcked)
 def acknowledge(access: Access, pop_id: str, body: Painted) -> Response:
     """Say that a pop is on the screen. `painted_ms` is the time from its arrival to the frame that showed it."""
+    # Before the wait for the database: the page had shown it by now.
+    arrived = now()
     with parts().writing() as db:
-        pop = history.acknowledge(db, access, now(), pop_id, body.painted_ms)
+        pop = history.acknowledge(db, access, arrived, pop_id, body.painted_ms)
         return answer(PopAcked.model_validate(pop))
 
 
