@@ -52,12 +52,15 @@ class State:
             "dir": str(lab),
             "version": self.installation.version,
             "company": {
+                "kind": "asterisk",
                 "host": "127.0.0.1",
+                "port": self.ports.company_ami,
                 "ami_port": self.ports.company_ami,
                 "sip_port": self.ports.company_sip,
                 "reader": {"username": "ringbridge", "secret": self.secrets.reader},
                 "command": {"username": "ringbridge-dial", "secret": self.secrets.command},
                 "trunk": "PJSIP/trunk",
+                "dial": "PJSIP/{number}@trunk",
                 "phones": [f"PJSIP/{extension}" for extension in EXTENSIONS],
                 "context": "from-internal",
                 "cdr": str(lab / "company" / "log" / "cdr-csv" / "Master.csv"),
@@ -157,6 +160,26 @@ class Lab:
     def info(self) -> dict[str, Any]:
         """The contents of `lab.json`."""
         return self.state.as_dict(self.dir)
+
+    def device(self, extension: str) -> str:
+        """An agent's phone as this PBX names it, also one that it does not know."""
+        return f"PJSIP/{extension}"
+
+    def pbx_settings(self) -> dict[str, Any]:
+        """The `[[pbx]]` table that speaks to the company's PBX; a name is yours to add."""
+        company = self.info["company"]
+        return {
+            "kind": company["kind"],
+            "host": company["host"],
+            "port": company["port"],
+            "username": company["reader"]["username"],
+            "secret": company["reader"]["secret"],
+            "command_username": company["command"]["username"],
+            "command_secret": company["command"]["secret"],
+            "context": company["context"],
+            "dial": company["dial"],
+            "trunks": [company["trunk"]],
+        }
 
     def running(self) -> dict[str, bool]:
         """Which of `company` and `world` runs; empty where no lab was brought up."""
