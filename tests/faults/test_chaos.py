@@ -1,4 +1,4 @@
-"""Everything is killed, frozen, flushed and restarted at random while callbacks come in, on a real Asterisk.
+"""Everything is killed, frozen, flushed and restarted at random while callbacks come in, on a real PBX.
 
 Believed are the world's witness of INVITEs and how long it saw each leg alive, never what we say of ourselves: no
 attempt's INVITE reaches a phone or a number twice, no phone or number rings for two attempts at once, and each callback
@@ -28,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pbx.stack import Site, Stack, Web, pbx_settings
+from labs import KINDS, raised
 from redis import Redis
 from rig import until
+from stack import Site, Stack
+from web import Web
 
 from bridge.live.connection import DOWN
 from ringbridge_lab.errors import LabError
@@ -60,12 +62,10 @@ ENDED = ("done", "failed", "cancelled", "expired")
 pytestmark = [pytest.mark.pbx, pytest.mark.faults, pytest.mark.timeout(SECONDS + HEALING_SECONDS + 200)]
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("chaoslab"))
-    made.up(progress=print)
-    yield made
-    made.down()
+@pytest.fixture(scope="module", params=KINDS)
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with raised(request.param, tmp_path_factory.mktemp("chaoslab")) as made:
+        yield made
 
 
 @dataclass
@@ -360,7 +360,7 @@ def settle(chaos: Chaos) -> None:
 
 @pytest.fixture
 def chaos(lab: Lab, tmp_path: Path) -> Iterator[Chaos]:
-    stack = Stack(tmp_path, pbx_settings(lab))
+    stack = Stack(lab, tmp_path)
     stack.up()
     try:
         yield staff(lab, stack)
@@ -395,9 +395,10 @@ def test_no_harm_dials_twice_or_loses_a_callback(chaos: Chaos) -> None:
 
     # Promise 1, first half: at most once for each leg of each attempt, and nothing that no attempt asked for.
     legs = defaultdict(list)
+    phones = {lab.device(phone): phone for phone in PHONES}
     for row in invites:
         assert row.attempt in attempts, f"{told}\nno attempt asked for {row}"
-        wanted = {attempts[row.attempt]["number"], attempts[row.attempt]["agent_device"].removeprefix("PJSIP/")}
+        wanted = {attempts[row.attempt]["number"], phones[attempts[row.attempt]["agent_device"]]}
         assert row.number in wanted, f"{told}\n{row} is for neither of {wanted}"
         legs[(row.attempt, row.number)].append(row)
     twice = [rows for rows in legs.values() if len(rows) > 1]

@@ -1,4 +1,4 @@
-"""From a form to a ringing phone, and from the ring to the painted pop: real Asterisk, real Chromium, one run.
+"""From a form to a ringing phone, and from the ring to the painted pop: real PBX, real Chromium, one run.
 
 Prints medians and 99th percentiles; asserts only that nothing was lost. Ten callbacks, fifty with deploy/test --long.
 """
@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from labs import KINDS, raised
 from pages import sign_in
 from playwright.sync_api import Page
 from rig import until
-from stack import PASSWORD, QUICK, Stack, pbx_settings
+from stack import PASSWORD, QUICK, Stack
 
 from ringbridge_lab.lab import Lab
 
@@ -26,12 +27,10 @@ AREAS = ("212", "312", "415", "646", "702")
 COUNT = 50 if os.environ.get("RINGBRIDGE_LONG") else 10
 
 
-@pytest.fixture
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    made = Lab(tmp_path_factory.mktemp("lab"))
-    made.up()
-    yield made
-    made.down()
+@pytest.fixture(params=KINDS)
+def lab(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with raised(request.param, tmp_path_factory.mktemp("lab")) as made:
+        yield made
 
 
 def told(name: str, values: Sequence[float]) -> str:
@@ -46,13 +45,13 @@ def since(row: str, start: datetime) -> float:
 
 
 def test_every_pop_is_painted(lab: Lab, page: Page, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stack = Stack(tmp_path, pbx_settings(lab))
+    stack = Stack(lab, tmp_path)
     stack.up()
     try:
         stack.sign_in_admin()
         site = stack.make_site(limits=QUICK)
         stack.make_agent("101")
-        agent = sign_in(page, f"http://127.0.0.1:{stack.port}", "agent101", PASSWORD, "PJSIP/101").live()
+        agent = sign_in(page, f"http://127.0.0.1:{stack.port}", "agent101", PASSWORD, lab.device("101")).live()
         web = stack.sign_in("101")
         agent.expect_state("ready")
         posts, originates = [], []

@@ -6,20 +6,19 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from rig import until
+from web import Web
 
 from ringbridge_lab.lab import Lab
 
@@ -29,74 +28,21 @@ PASSWORD = "a long enough test password"
 QUICK = {"per_ip_hour": 1000, "per_number_day": 1000, "per_site_hour": 1000, "retry_minutes": [60]}
 
 
-def pbx_settings(lab: Lab, more: str = "") -> str:
-    company = lab.info["company"]
-    return f"""
-[dialing]
-agent_ring_seconds = 5
-customer_ring_seconds = 6
-{more}
-[[pbx]]
-name = "lab"
-kind = "asterisk"
-host = "{company["host"]}"
-port = {company["ami_port"]}
-username = "{company["reader"]["username"]}"
-secret = "{company["reader"]["secret"]}"
-command_username = "{company["command"]["username"]}"
-command_secret = "{company["command"]["secret"]}"
-context = "{company["context"]}"
-dial = "PJSIP/{{number}}@trunk"
-trunks = ["{company["trunk"]}"]
-max_cps = 50
-"""
+def pbx_table(lab: Lab, **other: object) -> dict[str, object]:
+    """The `[[pbx]]` table of the lab's company."""
+    return {"name": "lab", **lab.pbx_settings(), **other}
+
+
+def settings(lab: Lab) -> str:
+    """Settings for a test: nobody rings for long, and no limit of the PBX's is met."""
+    dialing = {"agent_ring_seconds": 5, "customer_ring_seconds": 6}
+    return tomli_w.dumps({"dialing": dialing, "pbx": [pbx_table(lab, max_cps=50)]})
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One HTTP answer."""
-
-    status: int
-    body: Any
-    headers: Mapping[str, str]
-
-
-@dataclass
-class Web:
-    """HTTP to one address, with the headers of one person."""
-
-    port: int
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def __call__(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            given = {**self.headers, **{k.replace("_", "-"): v for k, v in headers.items()}}
-            data = None
-            if body is not None:
-                data = body if isinstance(body, bytes) else json.dumps(body).encode()
-                given.setdefault("Content-Type", "application/json")
-            connection.request(method, path, data, given)
-            reply = connection.getresponse()
-            text = reply.read()
-            kind = reply.headers.get("Content-Type", "")
-            return Answer(
-                reply.status, json.loads(text) if "json" in kind and text else text, dict(reply.headers)
-            )
-        finally:
-            connection.close()
-
-    def ok(self, method: str, path: str, body: object = None, **headers: str) -> Any:
-        """The body of an answer that must be a success."""
-        answer = self(method, path, body, **headers)
-        assert 200 <= answer.status < 300, f"{method} {path}: {answer.status} {answer.body!r}"
-        return answer.body
 
 
 @dataclass
@@ -111,12 +57,13 @@ class Site:
 class Stack:
     """`ringbridge up` in a folder of its own."""
 
-    def __init__(self, folder: Path, settings: str, redis: bool = False) -> None:
+    def __init__(self, lab: Lab, folder: Path, settings_: str | None = None) -> None:
+        self.lab = lab
         self.folder = folder
         self.port = free_port()
         self.config = folder / "ringbridge.toml"
         head = f'data_dir = "data"\n[http]\nbind = "127.0.0.1:{self.port}"\n'
-        self.config.write_text(head + settings, encoding="utf-8")
+        self.config.write_text(head + (settings_ or settings(lab)), encoding="utf-8")
         self.environ = {**os.environ, "RINGBRIDGE_CONFIG": str(self.config)}
         self.log = folder / "up.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -276,7 +223,7 @@ class Stack:
                 "password": PASSWORD,
                 "name": f"Agent {extension}",
                 "role": "agent",
-                "devices": [f"PJSIP/{extension}"],
+                "devices": [self.lab.device(extension)],
                 "extension": extension,
             },
         )
@@ -287,7 +234,7 @@ class Stack:
         session = self.public.ok(
             "POST",
             "/api/v1/session",
-            {"username": f"agent{extension}", "password": PASSWORD, "device": f"PJSIP/{extension}"},
+            {"username": f"agent{extension}", "password": PASSWORD, "device": self.lab.device(extension)},
         )
         web = Web(self.port, {"Authorization": f"Bearer {session['token']}"})
         web.ok("PUT", "/api/v1/me/state", {"state": state})
@@ -348,3 +295,27 @@ class Stack:
             "ORDER BY created_at",
             callback,
         )
+
+    def tries(self, callback: str) -> int:
+        """How many of the customer's tries are used up."""
+        return int(self.rows("SELECT tries FROM callbacks WHERE id = ?", callback)[0]["tries"])
+
+    def failed(self, callback: str, seconds: float = 40) -> dict[str, Any]:
+        """The callback's first attempt, once it has failed."""
+        try:
+            return until(lambda: [row for row in self.attempts(callback) if row["state"] == "failed"], seconds)[0]
+        except AssertionError:
+            raise AssertionError(f"did not fail: {self.attempts(callback)}\n{self.tail()}") from None
+
+    # what the world saw
+
+    def invites(self, callback: str) -> list[str]:
+        """What was dialled for a callback, in order."""
+        return [row.number for attempt in self.attempts(callback) for row in self.lab.witness(attempt=attempt["id"])]
+
+    def once_each(self, callback: str) -> None:
+        """The witness: no attempt's INVITE reached a phone or a number twice."""
+        for attempt in self.attempts(callback):
+            rows = self.lab.witness(attempt=attempt["id"])
+            numbers = [row.number for row in rows]
+            assert len(numbers) == len(set(numbers)), rows

@@ -1,4 +1,4 @@
-"""From a visitor's form to two people in conversation, on a real Asterisk; the world's witness is believed, not we."""
+"""From a visitor's form to two people in conversation, on a real PBX; the world's witness is believed, not we."""
 
 from __future__ import annotations
 
@@ -6,68 +6,20 @@ import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from rig import until
-from stack import QUICK, Site, Stack, Web, pbx_settings
+from stack import QUICK, Site, Stack
+from web import Web
 
 from ringbridge_lab import tones
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Behaviour, Lab
 
-pytestmark = pytest.mark.pbx
-
-
-@pytest.fixture(scope="module")
-def stack(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), pbx_settings(lab))
-    stack.up()
-    stack.sign_in_admin()
-    yield stack
-    assert stack.down() == 0
-
-
-@pytest.fixture(scope="module")
-def site(stack: Stack) -> Site:
-    return stack.make_site(limits=QUICK)
-
-
-@pytest.fixture(scope="module")
-def agents(stack: Stack) -> dict[str, Web]:
-    for extension in ("101", "102"):
-        stack.make_agent(extension)
-    return {extension: stack.sign_in(extension, "offline") for extension in ("101", "102")}
-
-
-@pytest.fixture
-def agent(lab: Lab, stack: Stack, agents: dict[str, Web]) -> Iterator[Web]:
-    """Agent 101 ready at a phone that answers after a second, nobody else."""
-    lab.wait_idle()
-    lab.reset_phones()
-    stack.wait_ready()
-    agents["102"].ok("PUT", "/api/v1/me/state", {"state": "offline"})
-    agents["101"].ok("PUT", "/api/v1/me/state", {"state": "ready"})
-    yield agents["101"]
-    stack.forget()
-    agents["101"].ok("PUT", "/api/v1/me/state", {"state": "offline"})
-    lab.reset_phones()
-
-
-def once_each(lab: Lab, stack: Stack, callback: str) -> None:
-    """The witness: no attempt's INVITE reached a phone or a number twice."""
-    for attempt in stack.attempts(callback):
-        rows = lab.witness(attempt=attempt["id"])
-        numbers = [row.number for row in rows]
-        assert len(numbers) == len(set(numbers)), rows
-
-
-def invites(lab: Lab, stack: Stack, callback: str) -> list[str]:
-    """What was dialled for a callback, in order."""
-    return [row.number for attempt in stack.attempts(callback) for row in lab.witness(attempt=attempt["id"])]
+pytestmark = [pytest.mark.pbx, pytest.mark.usefixtures("rested")]
 
 
 def found(lab: Lab, leg: str) -> Path | None:
@@ -94,7 +46,7 @@ def test_form_to_conversation_each_hears_the_other(lab: Lab, stack: Stack, site:
     lab.wait_idle()
     until(lambda: tones.has_tone(heard["101"], 1050, at_least_seconds=1), 5, "the customer heard by 101")
     until(lambda: tones.has_tone(heard[number], 330, at_least_seconds=1), 5, "101 heard by the customer")
-    once_each(lab, stack, callback)
+    stack.once_each(callback)
     attempt = stack.attempts(callback)[0]
     assert attempt["state"] == "done"
     call = until(
@@ -121,7 +73,7 @@ def test_the_customer_cannot_be_reached(
     view = stack.status(visitor, callback)
     # Queued again, for later: one try used up, and told why.
     assert (view["status"], view["reason"]) == ("queued", reason)
-    assert invites(lab, stack, callback) == ["101", number]
+    assert stack.invites(callback) == ["101", number]
 
 
 def test_an_agent_who_does_not_answer_uses_no_try_and_is_not_rung_for_ever(
@@ -132,16 +84,16 @@ def test_an_agent_who_does_not_answer_uses_no_try_and_is_not_rung_for_ever(
     until(lambda: [row for row in stack.attempts(callback) if row["state"] == "failed"], 40, stack.tail())
     assert stack.attempts(callback)[0]["reason"] == "agent_no_answer"
     assert agent.ok("GET", "/api/v1/me/state")["state"] == "paused"
-    assert invites(lab, stack, callback) == ["101"]
+    assert stack.invites(callback) == ["101"]
     assert stack.rows("SELECT tries FROM callbacks WHERE id = ?", callback) == [{"tries": 0}]
     # The agent comes back: a new attempt is made.
     lab.reset_phones()
     agent.ok("PUT", "/api/v1/me/state", {"state": "ready"})
     stack.wait_status(visitor, callback, "connected")
-    assert invites(lab, stack, callback) == ["101", "101", "+13125550101"]
+    assert stack.invites(callback) == ["101", "101", "+13125550101"]
     lab.hang_up_phone("101")
     stack.wait_status(visitor, callback, "done")
-    once_each(lab, stack, callback)
+    stack.once_each(callback)
 
 
 def test_cancelled_before_anybody_is_free(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
@@ -156,17 +108,17 @@ def test_cancelled_before_anybody_is_free(lab: Lab, stack: Stack, site: Site, ag
     stack.wait_status(web, other, "connected")
     lab.hang_up_phone("101")
     stack.wait_status(web, other, "done")
-    assert invites(lab, stack, callback) == []
+    assert stack.invites(callback) == []
 
 
 def test_cancelled_while_the_customer_rings(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
     callback, visitor = stack.ask(site, "+13125550151")
     stack.wait_status(visitor, callback, "calling_customer")
-    until(lambda: "+13125550151" in invites(lab, stack, callback))
+    until(lambda: "+13125550151" in stack.invites(callback))
     visitor.ok("DELETE", f"/api/v1/callbacks/{callback}")
     stack.wait_status(visitor, callback, "cancelled")
     lab.wait_idle(seconds=5)
-    assert invites(lab, stack, callback) == ["101", "+13125550151"]
+    assert stack.invites(callback) == ["101", "+13125550151"]
     assert [row["state"] for row in stack.attempts(callback)] == ["cancelled"]
 
 
@@ -203,10 +155,10 @@ def test_customer_first(lab: Lab, stack: Stack, agent: Web) -> None:
     site = stack.make_site("Customer First", order="customer_first", limits=QUICK)
     callback, visitor = stack.ask(site, "+13125550109")
     stack.wait_status(visitor, callback, "connected")
-    assert invites(lab, stack, callback) == ["+13125550109", "101"]
+    assert stack.invites(callback) == ["+13125550109", "101"]
     lab.hang_up_phone("101")
     stack.wait_status(visitor, callback, "done")
-    once_each(lab, stack, callback)
+    stack.once_each(callback)
 
 
 def test_the_pbx_is_killed_in_mid_call(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
@@ -218,7 +170,7 @@ def test_the_pbx_is_killed_in_mid_call(lab: Lab, stack: Stack, site: Site, agent
     assert view["status"] == "done"
     stack.wait_ready()
     assert agent.ok("GET", "/api/v1/calls")["items"][0]["cause"] == "uncertain"
-    assert invites(lab, stack, callback) == ["101", "+13125550100"]
+    assert stack.invites(callback) == ["101", "+13125550100"]
 
 
 def test_redis_is_killed_in_mid_call(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
@@ -233,8 +185,8 @@ def test_redis_is_killed_in_mid_call(lab: Lab, stack: Stack, site: Site, agent: 
     stack.wait_status(web, after, "connected")
     lab.hang_up_phone("101")
     stack.wait_status(web, after, "done")
-    once_each(lab, stack, callback)
-    once_each(lab, stack, after)
+    stack.once_each(callback)
+    stack.once_each(after)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +224,7 @@ def test_a_process_is_killed_while_callbacks_come_in(
         keeper.join()
     lab.wait_idle()
     for callback, _ in asked:
-        once_each(lab, stack, callback)
+        stack.once_each(callback)
     for number in numbers:
         reached = [row for row in lab.witness() if row.number == number and row.attempt]
         assert reached, number
@@ -317,13 +269,13 @@ def test_the_worker_is_killed_between_claim_and_dial(lab: Lab, stack: Stack, sit
 def test_the_listener_is_killed_as_the_phones_ring(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
     lab.phone("101", answer_after=4)
     callback, visitor = stack.ask(site, "+14155550101")
-    until(lambda: "101" in invites(lab, stack, callback), 20, "the agent's phone to ring")
+    until(lambda: "101" in stack.invites(callback), 20, "the agent's phone to ring")
     os.kill(stack.pid("listen --pbx"), signal.SIGKILL)
     # The PBX goes on by itself; the next listener takes the call over where it stands.
     stack.wait_status(visitor, callback, "connected", seconds=30)
     lab.hang_up_phone("101")
     stack.wait_status(visitor, callback, "done")
-    assert invites(lab, stack, callback) == ["101", "+14155550101"]
+    assert stack.invites(callback) == ["101", "+14155550101"]
     call = stack.attempts(callback)[0]["call_id"]
     events = agent.ok("GET", f"/api/v1/calls/{call}")["events"]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))

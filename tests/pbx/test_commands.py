@@ -1,4 +1,4 @@
-"""Commands against the real Asterisk of the lab: check, dialing, bench, and the demo from end to end."""
+"""Commands beside the real PBX of the lab: dialing, bench, and the demo from end to end."""
 
 from __future__ import annotations
 
@@ -7,107 +7,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
+import tomli_w
+from stack import PASSWORD, Stack, free_port, pbx_table
 
-from ringbridge_lab.lab import Lab
-from tests.pbx.stack import PASSWORD, Stack, free_port
+from ringbridge_lab.lab import EXTENSIONS, Lab
 
 pytestmark = [pytest.mark.pbx, pytest.mark.timeout(300)]
 
 
-def pbx_table(lab: Lab, **other: object) -> str:
-    company = lab.info["company"]
-    values = {
-        "name": "company",
-        "port": company["ami_port"],
-        "secret": company["reader"]["secret"],
-        "command_secret": company["command"]["secret"],
-        **other,
-    }
-    return "[[pbx]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-
-
-def check(folder: Path, lab: Lab, *arguments: str, mode: str = "dial", **other: object) -> tuple[int, dict[str, Any]]:
-    """Exit code, and finding by what it is about."""
-    path = folder / "ringbridge.toml"
-    path.write_text(f'[dialing]\nmode = "{mode}"\n{pbx_table(lab, **other)}', encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "bridge.cli", "check", "--json", "--watch", "0.2", *arguments],
-        env={**os.environ, "RINGBRIDGE_CONFIG": str(path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
-    answer = json.loads(done.stdout)
-    return done.returncode, {finding["about"]: finding for finding in answer["pbx"][0]["findings"]}
-
-
-def test_a_pbx_as_init_leaves_it_has_nothing_to_mend(tmp_path: Path, lab: Lab) -> None:
-    code, found = check(tmp_path, lab)
-    assert code == 0
-    assert {about for about, finding in found.items() if finding["verdict"] != "ok"} <= {"events"}
-    looked_at = {"context ringbridge-leg", "context ringbridge-go", "trunk PJSIP/trunk", "command user's classes"}
-    assert looked_at <= set(found)
-
-
-@pytest.mark.parametrize(
-    ("change", "about", "line"),
-    [
-        ({"context": "nowhere"}, "context nowhere", "context of this PBX"),
-        ({"dial": "PJSIP/{number}@nowhere"}, "trunk PJSIP/nowhere", "pjsip show endpoints"),
-        ({"secret": "wrong"}, "event user", "manager.conf, [ringbridge]"),
-        ({"command_secret": "wrong"}, "command user", "manager.conf, [ringbridge-dial]"),
-        ({"port": 1}, "reachable", "enabled = yes"),
-    ],
-)
-def test_what_is_missing_is_named_with_the_line_to_change(
-    tmp_path: Path, lab: Lab, change: dict[str, object], about: str, line: str
-) -> None:
-    code, found = check(tmp_path, lab, **change)
-    assert code == 1
-    assert found[about]["verdict"] == "fail"
-    assert line in found[about]["change"]
-
-
-def test_an_older_dialplan_is_named_with_what_to_do(tmp_path: Path, lab: Lab) -> None:
-    path = lab.dir / "company" / "etc" / "ringbridge.conf"
-    whole = path.read_text(encoding="utf-8")
-    assert "Ringbridge dialplan" in whole
-    try:
-        path.write_text(whole.replace("exten => version,1", "exten => other,1"), encoding="utf-8")
-        with lab.company_ami() as ami:
-            ami.command("dialplan reload")
-        code, found = check(tmp_path, lab)
-    finally:
-        path.write_text(whole, encoding="utf-8")
-        with lab.company_ami() as ami:
-            ami.command("dialplan reload")
-    assert code == 1
-    assert found["ringbridge.conf"]["verdict"] == "fail"
-    assert "ringbridge init --mode dial" in found["ringbridge.conf"]["change"]
-    assert check(tmp_path, lab)[0] == 0
-
-
-def test_users_with_too_much_power_are_named(tmp_path: Path, lab: Lab) -> None:
-    lab_user = {"username": "lab", "secret": lab.info["lab_secret"]}
-    _, found = check(tmp_path, lab, **lab_user)
-    assert found["event user's classes"]["verdict"] == "warn"
-    assert "Originate" in found["event user's classes"]["meaning"]
-
-
-def test_observe_needs_no_command_user(tmp_path: Path, lab: Lab) -> None:
-    code, found = check(tmp_path, lab, mode="observe", command_secret="wrong")
-    assert code == 0
-    assert found["command user"]["verdict"] == "ok"
-    assert "context ringbridge-leg" not in found
-
-
 def test_the_switch_and_the_bench_on_a_running_ringbridge(tmp_path: Path, lab: Lab) -> None:
-    stack = Stack(tmp_path, pbx_table(lab))
+    stack = Stack(lab, tmp_path, tomli_w.dumps({"pbx": [pbx_table(lab)]}))
     stack.up()
     try:
         stack.sign_in_admin()
@@ -117,8 +28,10 @@ def test_the_switch_and_the_bench_on_a_running_ringbridge(tmp_path: Path, lab: L
         stack.command("dialing", "start")
         assert stack.admin.ok("GET", "/api/v1/dialing")["state"] == "on"
 
+        phones = [word for extension in EXTENSIONS for word in ("--device", lab.device(extension))]
         stack.environ["RINGBRIDGE_PASSWORD"] = PASSWORD
-        measured = json.loads(stack.command("bench", "callbacks", "--count", "3", "--username", "boss", "--json"))
+        given = ("--count", "3", "--username", "boss", "--json")
+        measured = json.loads(stack.command("bench", "callbacks", *given, *phones))
         assert (measured["count"], measured["failed"], measured["dialed"]) == (3, 0, 3)
         for name in ("post", "post_to_originate", "ring_to_pop"):
             assert 0 < measured[f"{name}_p50_ms"] <= measured[f"{name}_p99_ms"]

@@ -1,4 +1,4 @@
-"""What goes wrong on the way from a form to a conversation, on a real Asterisk: phones, trunks, PBX, listener."""
+"""What goes wrong on the way from a form to a conversation, on a real PBX: phones, trunks, PBX, listener."""
 
 from __future__ import annotations
 
@@ -8,115 +8,46 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
 
+import insides
 import pytest
 from redis import Redis
 from rig import until
-from stack import QUICK, Site, Stack, Web, pbx_settings
+from stack import QUICK, Site, Stack
+from web import Web
 
 from ringbridge_lab.lab import Behaviour, Lab
 
-pytestmark = pytest.mark.pbx
-
-EXTENSIONS = ("101", "102", "109", "199")
-"""109 is an endpoint that never registered, 199 is none at all."""
-
-
-@pytest.fixture(scope="module")
-def stack(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("failures"), pbx_settings(lab))
-    stack.up()
-    stack.sign_in_admin()
-    yield stack
-    assert stack.down() == 0
-
-
-@pytest.fixture(scope="module")
-def site(stack: Stack) -> Site:
-    return stack.make_site(limits=QUICK)
-
-
-@pytest.fixture(scope="module")
-def agents(stack: Stack) -> dict[str, Web]:
-    for extension in EXTENSIONS:
-        stack.make_agent(extension)
-    return {extension: stack.sign_in(extension, "offline") for extension in EXTENSIONS}
-
-
-@pytest.fixture(autouse=True)
-def rested(lab: Lab, stack: Stack, agents: dict[str, Web]) -> Iterator[None]:
-    """Nobody is at work before a test, nor after it."""
-    lab.wait_idle()
-    stack.wait_ready()
-    for web in agents.values():
-        put(web, "offline")
-    yield
-    for web in agents.values():
-        put(web, "offline")
-
-
-@pytest.fixture
-def agent(agents: dict[str, Web]) -> Web:
-    put(agents["101"], "ready")
-    return agents["101"]
-
-
-def put(web: Web, state: str) -> None:
-    web.ok("PUT", "/api/v1/me/state", {"state": state})
-
-
-def invites(lab: Lab, stack: Stack, callback: str) -> list[str]:
-    return [row.number for attempt in stack.attempts(callback) for row in lab.witness(attempt=attempt["id"])]
-
-
-def once_each(lab: Lab, stack: Stack, callback: str) -> None:
-    for attempt in stack.attempts(callback):
-        numbers = [row.number for row in lab.witness(attempt=attempt["id"])]
-        assert len(numbers) == len(set(numbers)), numbers
-
-
-def failed(stack: Stack, callback: str, seconds: float = 40) -> dict[str, Any]:
-    """The callback's first attempt, once it has failed."""
-    return until(
-        lambda: [row for row in stack.attempts(callback) if row["state"] == "failed"],
-        seconds,
-        f"{stack.attempts(callback)}\n{stack.tail()}",
-    )[0]
-
-
-def tries(stack: Stack, callback: str) -> int:
-    return int(stack.rows("SELECT tries FROM callbacks WHERE id = ?", callback)[0]["tries"])
+pytestmark = [pytest.mark.pbx, pytest.mark.usefixtures("rested")]
 
 
 @pytest.mark.parametrize("extension", ["109", "199"])
 def test_a_phone_that_is_not_there_is_told_at_once_and_the_next_agent_is_tried(
     lab: Lab, stack: Stack, site: Site, agents: dict[str, Web], extension: str
 ) -> None:
-    put(agents[extension], "ready")
+    agents[extension].ok("PUT", "/api/v1/me/state", {"state": "ready"})
     callback, visitor = stack.ask(site, "+13125550180")
-    attempt = failed(stack, callback, 10)
-    assert (attempt["reason"], attempt["agent_device"]) == ("agent_unreachable", f"PJSIP/{extension}")
+    attempt = stack.failed(callback, 10)
+    assert (attempt["reason"], attempt["agent_device"]) == ("agent_unreachable", lab.device(extension))
     state = agents[extension].ok("GET", "/api/v1/me/state")
     assert (state["state"], state["reason"]) == ("paused", "phone not reachable")
-    assert tries(stack, callback) == 0
-    put(agents["102"], "ready")
+    assert stack.tries(callback) == 0
+    agents["102"].ok("PUT", "/api/v1/me/state", {"state": "ready"})
     stack.wait_status(visitor, callback, "done")
-    assert invites(lab, stack, callback) == ["102", "+13125550180"]
+    assert stack.invites(callback) == ["102", "+13125550180"]
 
 
 def test_a_customer_who_answers_to_a_phone_that_is_not_there(
     lab: Lab, stack: Stack, agents: dict[str, Web]
 ) -> None:
     site = stack.make_site("Unreachable", order="customer_first", limits=QUICK)
-    put(agents["109"], "ready")
+    agents["109"].ok("PUT", "/api/v1/me/state", {"state": "ready"})
     callback, _ = stack.ask(site, "+13125550101")
-    attempt = failed(stack, callback)
+    attempt = stack.failed(callback)
     assert attempt["reason"] == "abandoned"
     state = agents["109"].ok("GET", "/api/v1/me/state")
     assert (state["state"], state["reason"]) == ("paused", "phone not reachable")
-    assert (tries(stack, callback), invites(lab, stack, callback)) == (1, ["+13125550101"])
+    assert (stack.tries(callback), stack.invites(callback)) == (1, ["+13125550101"])
 
 
 @pytest.mark.parametrize("behaviour", [Behaviour.REJECT, Behaviour.BUSY])
@@ -124,62 +55,51 @@ def test_an_agent_who_declines(
     lab: Lab, stack: Stack, site: Site, agent: Web, behaviour: Behaviour
 ) -> None:
     lab.phone("101", behaviour)
-    callback, visitor = stack.ask(site, "+13125550102")
-    assert failed(stack, callback)["reason"] == "agent_no_answer"
+    callback, _ = stack.ask(site, "+13125550102")
+    assert stack.failed(callback)["reason"] == "agent_no_answer"
     assert agent.ok("GET", "/api/v1/me/state")["state"] == "paused"
-    assert (tries(stack, callback), invites(lab, stack, callback)) == (0, ["101"])
-    # It is due at once, and would be the next test's first call.
-    visitor.ok("DELETE", f"/api/v1/callbacks/{callback}")
+    assert (stack.tries(callback), stack.invites(callback)) == (0, ["101"])
 
 
 def test_a_pbx_without_its_trunk(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
-    path = lab.dir / "company" / "etc" / "pjsip.conf"
-    whole = path.read_text(encoding="utf-8")
-    try:
-        path.write_text(whole.replace("[trunk](leg)", "[elsewhere](leg)"), encoding="utf-8")
-        with lab.company_ami() as ami:
-            ami.command("module reload res_pjsip.so")
+    with insides.without_trunk(lab):
         callback, visitor = stack.ask(site, "+13125550105")
-        assert failed(stack, callback)["reason"] == "trunk_unreachable"
+        assert stack.failed(callback)["reason"] == "trunk_unreachable"
         view = stack.status(visitor, callback)
-        assert (view["status"], tries(stack, callback)) == ("queued", 0)
-        assert invites(lab, stack, callback) == ["101"]
+        assert (view["status"], stack.tries(callback)) == ("queued", 0)
+        assert stack.invites(callback) == ["101"]
         # Not the agent's fault.
         assert agent.ok("GET", "/api/v1/me/state")["state"] != "paused"
-    finally:
-        path.write_text(whole, encoding="utf-8")
-        with lab.company_ami() as ami:
-            ami.command("module reload res_pjsip.so")
 
 
 def test_congestion_uses_a_try_and_is_tried_again(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
     callback, visitor = stack.ask(site, "+13125550170")
-    attempt = failed(stack, callback)
+    attempt = stack.failed(callback)
     assert (attempt["reason"], attempt["q850"]) == ("congestion", 34)
     view = stack.status(visitor, callback)
-    assert (view["status"], view["reason"], tries(stack, callback)) == ("queued", "congestion", 1)
+    assert (view["status"], view["reason"], stack.tries(callback)) == ("queued", "congestion", 1)
 
 
 def test_a_wrong_number_is_never_called_again(lab: Lab, stack: Stack, site: Site, agent: Web) -> None:
     callback, visitor = stack.ask(site, "+13125550201")
-    attempt = failed(stack, callback)
+    attempt = stack.failed(callback)
     assert (attempt["reason"], attempt["q850"]) == ("wrong_number", 1)
     view = stack.wait_status(visitor, callback, "failed")
     assert view["reason"] == "wrong_number"
-    assert invites(lab, stack, callback) == ["101", "+13125550201"]
+    assert stack.invites(callback) == ["101", "+13125550201"]
 
 
 def test_an_agent_who_hangs_up_while_the_customer_rings(
     lab: Lab, stack: Stack, site: Site, agent: Web
 ) -> None:
     callback, _ = stack.ask(site, "+13125550150")
-    until(lambda: "+13125550150" in invites(lab, stack, callback), 20)
+    until(lambda: "+13125550150" in stack.invites(callback), 20)
     lab.hang_up_phone("101")
-    attempt = failed(stack, callback, 10)
+    attempt = stack.failed(callback, 10)
     assert attempt["reason"] == "agent_hung_up"
     lab.wait_idle(seconds=5)
-    assert tries(stack, callback) == 1
-    once_each(lab, stack, callback)
+    assert stack.tries(callback) == 1
+    stack.once_each(callback)
 
 
 @pytest.mark.parametrize("wait", [0.9, 0.97, 1.0, 1.03])
@@ -188,7 +108,7 @@ def test_an_agent_who_hangs_up_as_the_customer_answers(
 ) -> None:
     """Whoever was first: the attempt ends, once, and nothing is left ringing."""
     callback, _ = stack.ask(site, "+13125550103")
-    until(lambda: "+13125550103" in invites(lab, stack, callback), 20)
+    until(lambda: "+13125550103" in stack.invites(callback), 20)
     # The number answers one second after its INVITE.
     threading.Event().wait(wait)
     lab.hang_up_phone("101")
@@ -199,7 +119,7 @@ def test_an_agent_who_hangs_up_as_the_customer_answers(
         ("failed", "abandoned"),
     }
     lab.wait_idle(seconds=5)
-    once_each(lab, stack, callback)
+    stack.once_each(callback)
     assert len(stack.attempts(callback)) == 1
 
 
@@ -210,17 +130,17 @@ def test_the_pbx_is_killed_as_a_phone_rings(
     if who == "101":
         lab.phone("101", Behaviour.NO_ANSWER)
     callback, visitor = stack.ask(site, "+13125550151")
-    until(lambda: who in invites(lab, stack, callback), 20)
+    until(lambda: who in stack.invites(callback), 20)
     lab.restart_company(kill=True)
-    attempt = failed(stack, callback, 60)
+    attempt = stack.failed(callback, 60)
     # Whether the customer's phone rang the PBX cannot say: its receipts of the last second may be lost.
     assert attempt["reason"] == "outcome_unknown"
     changes = stack.rows("SELECT new FROM attempt_changes WHERE attempt_id = ? ORDER BY id", attempt["id"])
     assert [row["new"] for row in changes][-2:] == ["uncertain", "failed"]
     view = stack.status(visitor, callback)
-    assert (view["status"], view["reason"], tries(stack, callback)) == ("queued", "outcome_unknown", 1)
+    assert (view["status"], view["reason"], stack.tries(callback)) == ("queued", "outcome_unknown", 1)
     stack.wait_ready()
-    once_each(lab, stack, callback)
+    stack.once_each(callback)
     assert len(stack.attempts(callback)) == 1
     assert stack.rows("SELECT 1 FROM number_locks") == []
 
@@ -236,7 +156,7 @@ def test_two_listeners_and_the_holder_is_killed_in_mid_ring(
         until(lambda: b"standing by" in (stack.folder / "second-listener.log").read_bytes(), 20, "the standby")
         lab.phone("101", answer_after=4)
         callback, visitor = stack.ask(site, "+13125550104")
-        until(lambda: "101" in invites(lab, stack, callback), 20, stack.tail())
+        until(lambda: "101" in stack.invites(callback), 20, stack.tail())
         holder = int(stack.rows("SELECT holder FROM pbx_leases")[0]["holder"].split(":")[1])
         assert holder != second.pid
         os.kill(holder, signal.SIGKILL)

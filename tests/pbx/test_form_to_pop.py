@@ -10,7 +10,7 @@ import pytest
 from pages import DESKTOP, AgentPage, SupervisorPage, faultless, sign_in
 from playwright.sync_api import Browser, Page, expect
 from rig import until
-from stack import PASSWORD, QUICK, Site, Stack, pbx_settings
+from stack import PASSWORD, QUICK, Site, Stack
 
 from ringbridge_lab.lab import Behaviour, Lab
 
@@ -21,14 +21,9 @@ CONSENT = "I agree to be called by Northwind about my request."
 
 
 @pytest.fixture(scope="module")
-def stack(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("stack"), pbx_settings(lab))
-    stack.up()
-    stack.sign_in_admin()
+def seats(stack: Stack) -> None:
     stack.make_agent("101")
     stack.make_agent("102")
-    yield stack
-    assert stack.down() == 0
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +41,8 @@ def site(stack: Stack) -> Site:
 
 
 @pytest.fixture
-def agent(page: Page, stack: Stack) -> Iterator[AgentPage]:
-    desk = sign_in(page, f"http://127.0.0.1:{stack.port}", "agent101", PASSWORD, "PJSIP/101").live()
+def agent(page: Page, lab: Lab, stack: Stack, seats: None) -> Iterator[AgentPage]:
+    desk = sign_in(page, f"http://127.0.0.1:{stack.port}", "agent101", PASSWORD, lab.device("101")).live()
     desk.ready()
     yield desk
     page.keyboard.press("Alt+p")
@@ -131,7 +126,7 @@ def test_of_five_ringing_phones_each_signed_in_agent_has_one_pop(
     lab.phone("102", answer_after=2)
     context = browser.new_context(viewport=DESKTOP)
     other = sign_in(
-        context.new_page(), f"http://127.0.0.1:{stack.port}", "agent102", PASSWORD, "PJSIP/102"
+        context.new_page(), f"http://127.0.0.1:{stack.port}", "agent102", PASSWORD, lab.device("102")
     ).live()
     other.ready()
     caller = lab.call("+12125550110", caller="+13125550177")

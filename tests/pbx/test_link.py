@@ -1,21 +1,16 @@
-"""The AMI link against a real Asterisk: calls as they happen, gaps, restarts, dials."""
+"""The link against a real PBX: calls as they happen, gaps, restarts, dials."""
 
 from __future__ import annotations
 
-import socket
-import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator
 
 import pytest
-from stack import until
+from links import Link, Relay, Sink, link_to
+from rig import until
 
-from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
-from bridge.pbx.ami.link import AmiLink
-from bridge.pbx.ami.session import Timings
-from bridge.pbx.port import DialOrder, PbxFacts, Reason, Receipts
-from bridge.settings import Pbx
+from bridge.domain.calls import CallEventType, Directory, Expected
+from bridge.pbx.port import DialOrder, Reason, Receipts
 from bridge.uptime import uptime
 from ringbridge_lab.lab import Behaviour, Lab
 
@@ -23,116 +18,6 @@ pytestmark = pytest.mark.pbx
 
 CALLER = "+16465550111"
 DID = "+12125550101"
-TIMINGS = Timings(ping_every=0.5, ping_deadline=1.0, retry_first=0.1, retry_most=0.5)
-
-
-class Sink:
-    """Hears a link and keeps all."""
-
-    def __init__(self) -> None:
-        self.heard: list[CallEvent] = []
-        self.live: dict[str, str] = {}
-        self.downs: list[str] = []
-        self.facts: list[PbxFacts] = []
-
-    def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
-        self.heard.extend(batch)
-        for call, state in live.items():
-            if state is None:
-                self.live.pop(call, None)
-            else:
-                self.live[call] = state
-
-    def link_up(self, detail: str) -> None:
-        assert detail.startswith("connected")
-
-    def link_detail(self, detail: str) -> None:
-        assert detail.startswith("connected")
-
-    def link_down(self, reason: str) -> None:
-        self.downs.append(reason)
-
-    def resynced(self, facts: PbxFacts) -> None:
-        self.facts.append(facts)
-
-    def of(self, kind: CallEventType) -> list[CallEvent]:
-        return [event for event in list(self.heard) if event.type is kind]
-
-    def kinds(self) -> list[str]:
-        return [event.type.value.removeprefix("call.") for event in list(self.heard)]
-
-
-class Relay:
-    """A TCP line to the PBX that a test can cut, or hold what goes to the PBX back."""
-
-    def __init__(self, target: int) -> None:
-        self.target = target
-        self.open = True
-        self.flows = threading.Event()
-        self.flows.set()
-        self.lines: list[socket.socket] = []
-        self.threads: list[threading.Thread] = []
-        self.server = socket.create_server(("127.0.0.1", 0))
-        self.port = self.server.getsockname()[1]
-        self._spawn(self._accept)
-
-    def _spawn(self, work: Callable[..., None], *args: object) -> None:
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self.threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self.server.accept()
-            except OSError:
-                return
-            if not self.open:
-                near.close()
-                continue
-            far = socket.create_connection(("127.0.0.1", self.target))
-            self.lines += [near, far]
-            self._spawn(self._pump, near, far, self.flows)
-            self._spawn(self._pump, far, near, None)
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket, flows: threading.Event | None) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if flows is not None:
-                    flows.wait()
-                sink.sendall(data)
-        for side in (source, sink):
-            with suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
-
-    def cut(self) -> None:
-        for side in list(self.lines):
-            with suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self.server.shutdown(socket.SHUT_RDWR)
-        self.server.close()
-        self.flows.set()
-        self.cut()
-        for thread in self.threads:
-            thread.join(5)
-        for side in self.lines:
-            side.close()
-
-
-def settings(lab: Lab, port: int | None = None) -> Pbx:
-    company = lab.info["company"]
-    return Pbx.model_validate(
-        {
-            "name": "lab",
-            "port": port or company["ami_port"],
-            "secret": company["reader"]["secret"],
-            "command_secret": company["command"]["secret"],
-        }
-    )
 
 
 @pytest.fixture
@@ -141,9 +26,9 @@ def sink() -> Sink:
 
 
 @pytest.fixture
-def link(lab: Lab, sink: Sink) -> Iterator[AmiLink]:
-    made = AmiLink(settings(lab), sink, timings=TIMINGS)
-    made.set_directory(Directory(agents={"PJSIP/101": "anna"}, clients={DID: "acme"}))
+def link(lab: Lab, sink: Sink) -> Iterator[Link]:
+    made = link_to(lab, sink)
+    made.set_directory(Directory(agents={lab.device("101"): "anna"}, clients={DID: "acme"}))
     made.start()
     try:
         until(lambda: sink.facts, what="the resync")
@@ -153,7 +38,7 @@ def link(lab: Lab, sink: Sink) -> Iterator[AmiLink]:
         assert made.tracker.faults == 0
 
 
-def test_an_answered_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_an_answered_call(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("101", answer_after=0.5)
     lab.call(DID, caller=CALLER, name="Smith & Söns", hangup_after=1)
     until(lambda: sink.of(CallEventType.ENDED))
@@ -170,7 +55,7 @@ def test_an_answered_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
     assert sink.live == {}
 
 
-def test_a_busy_phone(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_a_busy_phone(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("101", Behaviour.BUSY)
     lab.call(DID, caller=CALLER)
     until(lambda: sink.of(CallEventType.ENDED))
@@ -179,7 +64,7 @@ def test_a_busy_phone(lab: Lab, link: AmiLink, sink: Sink) -> None:
     assert sink.of(CallEventType.OFFERED) == []
 
 
-def test_a_caller_who_gives_up(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_a_caller_who_gives_up(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("101", Behaviour.NO_ANSWER)
     caller = lab.call(DID, caller=CALLER)
     until(lambda: sink.of(CallEventType.OFFERED))
@@ -190,16 +75,16 @@ def test_a_caller_who_gives_up(lab: Lab, link: AmiLink, sink: Sink) -> None:
     assert sink.heard[3].data["cause"] == "cancelled"
 
 
-def test_a_phone_that_rings_out(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_a_phone_that_rings_out(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("102", Behaviour.NO_ANSWER)
-    wanted = order(first="customer", number="+16465550150")
+    wanted = order(lab, first="customer", number="+16465550150")
     assert link.dial(wanted).ok
     until(lambda: sink.of(CallEventType.ENDED))
     assert [e.data["reason"] for e in sink.of(CallEventType.UNOFFERED)] == ["no_answer"]
     assert sink.heard[-1].data["cause"] == "no_answer"
 
 
-def test_an_internal_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_an_internal_call(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("102", answer_after=0.2)
     lab.call("102", phone="101", hangup_after=1)
     until(lambda: sink.of(CallEventType.ENDED))
@@ -209,14 +94,14 @@ def test_an_internal_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
     assert (ended["from"]["agent"], ended["to"]["extension"]) == ("anna", "102")
 
 
-def test_a_withheld_number_is_never_published(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_a_withheld_number_is_never_published(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("101", answer_after=0.2)
     lab.call(DID, caller=CALLER, name="Mallory", withheld=True, hangup_after=1)
     until(lambda: sink.of(CallEventType.CONNECTED))
     states = dict(sink.live)
     assert states
     second = Sink()
-    other = AmiLink(settings(lab), second, timings=TIMINGS)
+    other = link_to(lab, second)
     other.start()
     until(lambda: second.facts)
     other.stop()
@@ -229,7 +114,7 @@ def test_a_withheld_number_is_never_published(lab: Lab, link: AmiLink, sink: Sin
     assert CALLER[1:] not in repr(states)
 
 
-def test_a_queue_that_rings_all(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_a_queue_that_rings_all(lab: Lab, link: Link, sink: Sink) -> None:
     for phone in ("101", "102", "104", "105"):
         lab.phone(phone, Behaviour.NO_ANSWER)
     lab.phone("103", answer_after=1)
@@ -245,7 +130,7 @@ def test_a_queue_that_rings_all(lab: Lab, link: AmiLink, sink: Sink) -> None:
     assert connected.data["parties"][1]["extension"] == "103"
 
 
-def test_an_abandoned_queue(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_an_abandoned_queue(lab: Lab, link: Link, sink: Sink) -> None:
     for phone in ("101", "102", "103", "104", "105"):
         lab.phone(phone, Behaviour.NO_ANSWER)
     caller = lab.call("+12125550110", caller=CALLER)
@@ -256,20 +141,20 @@ def test_an_abandoned_queue(lab: Lab, link: AmiLink, sink: Sink) -> None:
     assert sink.heard[-1].data["cause"] == "abandoned"
 
 
-def order(number: str = "+16465550101", first: str = "agent", **more: object) -> DialOrder:
+def order(lab: Lab, number: str = "+16465550101", first: str = "agent", **more: object) -> DialOrder:
     attempt = str(uuid.uuid4())
     values: dict[str, object] = {
         "attempt": attempt,
         "first": first,
-        "agent_device": "PJSIP/101",
+        "agent_device": lab.device("101"),
         "agent_extension": "101",
         "number": number,
-        "dial_string": f"PJSIP/{number}@trunk",
+        "dial_string": lab.pbx_settings()["dial"].format(number=number),
         "caller_id": "+12125550100",
         "agent_ring_seconds": 3,
         "customer_ring_seconds": 3,
         "expected": Expected(
-            attempt, "anna", "PJSIP/101", number, callback="cb-1", agent_first=first == "agent"
+            attempt, "anna", lab.device("101"), number, callback="cb-1", agent_first=first == "agent"
         ),
         "until": uptime() + 5.0,
         **more,
@@ -278,9 +163,9 @@ def order(number: str = "+16465550101", first: str = "agent", **more: object) ->
 
 
 @pytest.mark.parametrize("first", ["agent", "customer"])
-def test_a_dial_of_ours(lab: Lab, link: AmiLink, sink: Sink, first: str) -> None:
+def test_a_dial_of_ours(lab: Lab, link: Link, sink: Sink, first: str) -> None:
     lab.phone("101", answer_after=0.2)
-    wanted = order(first=first)
+    wanted = order(lab, first=first)
     assert link.receipts(wanted.attempt) == Receipts(False, False)
     assert link.dial(wanted).reason is Reason.SENT
     until(lambda: sink.of(CallEventType.CONNECTED))
@@ -301,8 +186,8 @@ def test_a_dial_of_ours(lab: Lab, link: AmiLink, sink: Sink, first: str) -> None
     assert link.live_attempts() == frozenset()
 
 
-def test_a_bad_device_is_a_call_that_ended(lab: Lab, link: AmiLink, sink: Sink) -> None:
-    wanted = order(agent_device="PJSIP/nobody")
+def test_a_bad_device_is_a_call_that_ended(lab: Lab, link: Link, sink: Sink) -> None:
+    wanted = order(lab, agent_device=lab.device("nobody"))
     assert link.dial(wanted).ok
     until(lambda: sink.of(CallEventType.ENDED))
     assert sink.heard[0].data["attempt"] == wanted.attempt
@@ -311,14 +196,13 @@ def test_a_bad_device_is_a_call_that_ended(lab: Lab, link: AmiLink, sink: Sink) 
 
 def test_a_dial_held_up_on_its_way_is_refused_by_the_pbx(lab: Lab, sink: Sink) -> None:
     """As of a listener that was stopped in the middle of sending, or bytes that lay in a network."""
-    relay = Relay(lab.info["company"]["ami_port"])
-    patient = Timings(ping_every=30)
-    link = AmiLink(settings(lab, relay.port), sink, timings=patient)
+    relay = Relay(lab.info["company"]["port"])
+    link = link_to(lab, sink, port=relay.port, patient=True)
     link.start()
     try:
         until(lambda: sink.facts)
         relay.flows.clear()
-        late = order(until=uptime() + 1)
+        late = order(lab, until=uptime() + 1)
         assert link.dial(late).reason is Reason.TIMEOUT
         until(lambda: uptime() > late.until + 1)
         relay.flows.set()
@@ -330,7 +214,7 @@ def test_a_dial_held_up_on_its_way_is_refused_by_the_pbx(lab: Lab, sink: Sink) -
         assert link.receipts(late.attempt) == Receipts(False, False)
         assert lab.witness(attempt=late.attempt) == []
         # One that comes in time is dialled, whatever the clock of the machine says.
-        wanted = order()
+        wanted = order(lab)
         assert link.dial(wanted).ok
         until(lambda: lab.witness(attempt=wanted.attempt))
     finally:
@@ -339,8 +223,8 @@ def test_a_dial_held_up_on_its_way_is_refused_by_the_pbx(lab: Lab, sink: Sink) -
 
 
 def test_a_cut_line_in_a_call(lab: Lab, sink: Sink) -> None:
-    relay = Relay(lab.info["company"]["ami_port"])
-    link = AmiLink(settings(lab, relay.port), sink, timings=TIMINGS)
+    relay = Relay(lab.info["company"]["port"])
+    link = link_to(lab, sink, port=relay.port)
     link.start()
     try:
         until(lambda: sink.facts)
@@ -377,15 +261,15 @@ def test_a_cut_line_in_a_call(lab: Lab, sink: Sink) -> None:
 
 def test_a_standby_adopts_what_it_was_left(lab: Lab, sink: Sink) -> None:
     lab.phone("101", answer_after=0.2)
-    holder = AmiLink(settings(lab), sink, timings=TIMINGS)
+    holder = link_to(lab, sink)
     holder.start()
     until(lambda: sink.facts)
-    wanted = order()
+    wanted = order(lab)
     assert holder.dial(wanted).ok
     until(lambda: sink.of(CallEventType.CONNECTED))
     holder.stop()
     second = Sink()
-    standby = AmiLink(settings(lab), second, timings=TIMINGS)
+    standby = link_to(lab, second)
     standby.restore(sink.live)
     standby.start()
     try:
@@ -402,13 +286,13 @@ def test_a_standby_adopts_what_it_was_left(lab: Lab, sink: Sink) -> None:
     assert second.heard[1].data["cause"] == "completed"
 
 
-def test_one_without_anything_left_still_recognises_the_attempt(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_one_without_anything_left_still_recognises_the_attempt(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("101", answer_after=0.2)
-    wanted = order()
+    wanted = order(lab)
     assert link.dial(wanted).ok
     until(lambda: sink.of(CallEventType.CONNECTED))
     second = Sink()
-    other = AmiLink(settings(lab), second, timings=TIMINGS)
+    other = link_to(lab, second)
     other.start()
     try:
         until(lambda: second.facts)
@@ -420,7 +304,7 @@ def test_one_without_anything_left_still_recognises_the_attempt(lab: Lab, link: 
         lab.hang_up_phone("101")
 
 
-def test_a_pbx_killed_in_a_call(lab: Lab, link: AmiLink, sink: Sink) -> None:
+def test_a_pbx_killed_in_a_call(lab: Lab, link: Link, sink: Sink) -> None:
     lab.phone("101", answer_after=0.2)
     lab.call(DID, caller=CALLER)
     until(lambda: sink.of(CallEventType.CONNECTED))

@@ -1,4 +1,4 @@
-"""DESIGN section 5's rulings, call by call on a real Asterisk: what is published, and what the world's caller saw."""
+"""DESIGN section 5's rulings, call by call on a real PBX: what is published, and what the world's caller saw."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from links import Sink, link_to
 from rig import until
-from test_link import TIMINGS, Sink, settings
 
 from bridge.domain.calls import CallEventType
-from bridge.pbx.ami.link import AmiLink
 from ringbridge_lab.lab import Behaviour, Lab
 
 pytestmark = pytest.mark.pbx
 
 CALLER = "+16465550111"
 ALL = ("101", "102", "103", "104", "105")
-DIALPLAN = (
-    "+12125550111,1,Answer()",
-    "+12125550111,2,Queue(support,tT,,,3)",
-    "+12125550111,3,Hangup()",
-    "+12125550112,1,Dial(PJSIP/101,3,tT)",
-    "+12125550112,2,Hangup(${HANGUPCAUSE})",
-)
-"""Added while these tests run: a queue with little patience, and a phone that rings for three seconds."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +96,10 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def dialplan(lab: Lab) -> None:
-    with lab.company_ami() as ami:
-        for line in DIALPLAN:
-            ami.command(f"dialplan add extension {line} into from-trunk")
-
-
 @pytest.fixture
 def sink(lab: Lab) -> Iterator[Sink]:
     heard = Sink()
-    link = AmiLink(settings(lab), heard, timings=TIMINGS)
+    link = link_to(lab, heard)
     link.start()
     until(lambda: heard.facts)
     yield heard
@@ -138,7 +122,7 @@ def test_ruling(lab: Lab, sink: Sink, case: Case) -> None:
     first, *between, last = sink.heard
     assert first.type is CallEventType.STARTED
     told = [f"{e.type.value.removeprefix('call.')} {e.data.get('reason', '')}".strip() for e in between]
-    # Between several phones, and the queue that lets go of them, Asterisk keeps no order.
+    # Between several phones, and the queue that lets go of them, the PBX keeps no order.
     assert sorted(told) == sorted(case.told)
     assert told[:1] == list(case.told[:1])
     assert (last.data["cause"], last.data["answered_by"]) == (case.cause, case.answered_by)

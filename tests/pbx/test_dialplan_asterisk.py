@@ -11,13 +11,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from labs import asterisk_only
 
 from ringbridge_lab import tones
 from ringbridge_lab.ami import Ami
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Behaviour, Lab, wait_until
 
-pytestmark = pytest.mark.pbx
+pytestmark = [pytest.mark.pbx, asterisk_only]
 
 ANSWERS, BUSY, SILENT, REJECTS = "+16465550101", "+16465550140", "+16465550150", "+16465550160"
 HOSTILE, ESCAPED = r'([\\",])', r"\\\1"
