@@ -22,7 +22,7 @@ from bridge.domain.errors import Unavailable
 from bridge.pbx.ami import commands as ami_commands
 from bridge.pbx.ami import link as ami_link
 from bridge.pbx.ami.link import AmiLink
-from bridge.pbx.ami.session import ConnectFailed, Pause, Timings
+from bridge.pbx.connecting import ConnectFailed, Pause, Timings
 from bridge.pbx.open import open_link
 from bridge.pbx.port import DialOrder, PbxFacts, Reason, Receipts
 from bridge.pbx.sim.ami import FakeAsterisk, Fields, after_login, message, trace

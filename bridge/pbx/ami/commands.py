@@ -13,19 +13,9 @@ from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.hearing import DIAL_ACTION
 from bridge.pbx.ami.model import Channel
 from bridge.pbx.ami.orders import RECEIPTS, originate
-from bridge.pbx.ami.session import (
-    LoginRefused,
-    NoReply,
-    Pause,
-    Reply,
-    Session,
-    Timings,
-    connect,
-    resolver,
-    told,
-)
+from bridge.pbx.ami.session import Reply, Session, connect, resolver
 from bridge.pbx.ami.tracker import Batch, Tracker
-from bridge.pbx.ami.wire import LinkDown
+from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, Pause, Timings, told
 from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime

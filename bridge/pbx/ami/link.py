@@ -21,18 +21,9 @@ from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
 from bridge.pbx.ami.presentation import HIDDEN, Presentation
 from bridge.pbx.ami.resync import Resynced, Snapshot, resync
-from bridge.pbx.ami.session import (
-    LoginRefused,
-    Pause,
-    Reply,
-    Session,
-    Timings,
-    connect,
-    header,
-    resolver,
-    told,
-)
+from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Batch, Tracker
+from bridge.pbx.connecting import LoginRefused, NotAllowed, Pause, Timings, told
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
@@ -43,12 +34,6 @@ T = TypeVar("T")
 MAX_GATHERED = 200_000
 """Events kept while a snapshot is taken."""
 _SLACK = 1.0
-
-
-class NotAllowed(RingbridgeError):
-    """The PBX does not let this user ask what the link must know."""
-
-    code = "not_allowed"
 
 
 class AmiLink:

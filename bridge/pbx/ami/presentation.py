@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.model import Line, device_of
 from bridge.pbx.ami.parties import Parties, is_withheld, known
-from bridge.pbx.ami.session import NoReply, Session
-from bridge.pbx.ami.wire import LinkDown
+from bridge.pbx.ami.session import Session
+from bridge.pbx.connecting import LinkDown, NoReply
 
 log = logging.getLogger(__name__)
 

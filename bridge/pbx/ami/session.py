@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import re
 import ssl
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,81 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bridge.domain.errors import RingbridgeError
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.hearing import UNHEARD, event_time
-from bridge.pbx.ami.wire import LinkDown, OneConnection, Wire
+from bridge.pbx.ami.wire import OneConnection, Wire
+from bridge.pbx.connecting import ConnectFailed, LinkDown, LoginRefused, NoReply, Timings, trust
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
-_DIGITS = re.compile(r"\d{3,}")
 _QUICK_PING = 1.0
 """A ping that takes longer says too little of the PBX's clock, where that is known already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Deadlines and pauses, all in seconds."""
-
-    connect: float = 5.0
-    login: float = 5.0
-    ping_every: float = 5.0
-    ping_deadline: float = 4.0
-    action: float = 5.0
-    resync: float = 4.0
-    presentation: float = 0.5
-    """How long a call from outside may wait for the answer whether its number may be shown."""
-    commands: float = 1.0
-    """How long the resync waits for the command user's sign-in."""
-    retry_first: float = 0.3
-    retry_most: float = 20.0
-    refused_first: float = 30.0
-    """After a refused login; long, since fail2ban counts."""
-    refused_most: float = 900.0
-
-
-class Pause:
-    """How long to wait before the next try: doubling, with jitter, and far longer after a refusal."""
-
-    def __init__(self, timings: Timings) -> None:
-        self._timings = timings
-        self.reset()
-
-    def reset(self) -> None:
-        """The connection was good: begin small again."""
-        self._next = self._timings.retry_first
-        self._next_refused = self._timings.refused_first
-
-    def next(self, *, refused: bool = False) -> float:
-        """Seconds to wait now."""
-        if refused:
-            wait, self._next_refused = (
-                self._next_refused,
-                min(self._next_refused * 2, self._timings.refused_most),
-            )
-        else:
-            wait, self._next = self._next, min(self._next * 2, self._timings.retry_most)
-        return wait * random.uniform(0.5, 1.0)
-
-
-class LoginRefused(RingbridgeError):
-    """The PBX refused the login."""
-
-    code = "login_refused"
-
-
-class ConnectFailed(RingbridgeError):
-    """The PBX cannot be reached."""
-
-    code = "connect_failed"
-    status = 503
-
-
-class NoReply(RingbridgeError):
-    """The PBX did not answer in time; whether it did what was asked is unknown."""
-
-    code = "no_reply"
-    status = 504
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,13 +211,7 @@ class Session:
 
 def tls_context(ca: Path | None) -> ssl.SSLContext:
     """Verify the PBX's certificate, by the system's authorities and this one. Raises ConnectFailed for a bad file."""
-    context = ssl.create_default_context()
-    if ca is not None:
-        try:
-            context.load_verify_locations(cafile=str(ca))
-        except (OSError, ssl.SSLError):
-            raise ConnectFailed(f"the certificate authority {ca} of tls_ca cannot be read") from None
-    return context
+    return trust(ssl.create_default_context(), ca)
 
 
 def _reply(answer: Any) -> Reply:
@@ -337,8 +263,3 @@ def resolver(future: asyncio.Future[str]) -> Callable[[str], None]:
             future.set_result(reason)
 
     return resolve
-
-
-def told(text: str) -> str:
-    """The PBX's words for a person, without anything that could be a number."""
-    return _DIGITS.sub("...", text)[:200] or "it gave no reason"

@@ -18,6 +18,7 @@ from panoramisk.message import Message as ManagerMessage
 
 from bridge.domain.errors import RingbridgeError
 from bridge.pbx.ami.codec import AmiProtocolError, Decoder, Message, encode_action
+from bridge.pbx.connecting import LinkDown
 
 # Every action there is for us, in case panoramisk's own list of unanswered actions were ever consulted.
 NEVER_AGAIN = (
@@ -44,13 +45,6 @@ _silent = logging.getLogger("bridge.pbx.ami.panoramisk")
 _silent.addHandler(logging.NullHandler())
 _silent.propagate = False
 _silent.disabled = True
-
-
-class LinkDown(RingbridgeError):
-    """The connection to the PBX is gone."""
-
-    code = "link_down"
-    status = 503
 
 
 class Wire(AMIProtocol):  # type: ignore[misc]
