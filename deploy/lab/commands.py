@@ -47,12 +47,26 @@ def lab() -> None:
     type=click.Path(path_type=Path, exists=True),
     help="An asterisk binary, or a root folder that holds one.",
 )
+@click.option(
+    "--pbx",
+    type=click.Choice(["asterisk", "freeswitch"]),
+    help="What the company's PBX is (default: what it is where the lab is up, else asterisk).",
+)
+@click.option(
+    "--freeswitch",
+    type=click.Path(path_type=Path, exists=True),
+    help="A FreeSWITCH's prefix, such as /usr/local/freeswitch, or its binary.",
+)
 @_json_option
 @_plain_errors
-def up(directory: Path | None, asterisk: Path | None, as_json: bool) -> None:
-    """Start both Asterisk processes and wait until calls can be made."""
-    place = Lab(directory)
-    started = place.up(asterisk=asterisk, progress=lambda text: click.echo(text, err=True))
+def up(directory: Path | None, asterisk: Path | None, pbx: str | None, freeswitch: Path | None, as_json: bool) -> None:
+    """Start both PBXs, the company and the world, and wait until calls can be made."""
+    if pbx == "asterisk" and freeswitch is not None:
+        raise click.UsageError("--freeswitch goes with --pbx freeswitch")
+    place = Lab(directory, pbx or ("freeswitch" if freeswitch else None))
+    started = place.up(
+        asterisk=asterisk, freeswitch=freeswitch, progress=lambda text: click.echo(text, err=True)
+    )
     if as_json:
         click.echo(json.dumps(place.info, indent=2))
         return
@@ -221,8 +235,11 @@ def witness(directory: Path | None, attempt: str | None, as_json: bool) -> None:
 
 def _describe(place: Lab) -> None:
     company = place.info["company"]
-    click.echo(f"Asterisk {place.info['version']} in {place.dir}; everything is in {place.dir / 'lab.json'}.")
-    click.echo(f"AMI: 127.0.0.1:{company['ami_port']}, users ringbridge and ringbridge-dial.")
+    name, version = place.company.name, place.info["version"]
+    click.echo(f"{name} {version} in {place.dir}; everything is in {place.dir / 'lab.json'}.")
+    users = " and ".join(filter(None, (company[of]["username"] for of in ("reader", "command"))))
+    protocol = {"asterisk": "AMI", "freeswitch": "ESL"}[company["kind"]]
+    click.echo(f"{protocol}: {company['host']}:{company['port']}, " + (f"users {users}." if users else "one password."))
     click.echo("Try: ringbridge lab call --did +12125550101 --hangup-after 5")
 
 

@@ -9,20 +9,30 @@ import re
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ringbridge_lab import places, processes
+from ringbridge_lab import freeswitch_installation, places, processes
 from ringbridge_lab.ami import Ami
+from ringbridge_lab.asterisk import (
+    AsteriskCompany,
+    asterisk_argv,
+    asterisk_booted,
+    tidy_asterisk,
+    write_asterisk,
+)
+from ringbridge_lab.company import EXTENSIONS, Company
 from ringbridge_lab.errors import LabError
-from ringbridge_lab.installation import Installation, Progress, find
+from ringbridge_lab.esl import Esl
+from ringbridge_lab.freeswitch import FreeSwitchCompany
+from ringbridge_lab.installation import Progress, find
+from ringbridge_lab.state import KINDS, State
 from ringbridge_lab.witness import CallerStep, Invite, read_invites, read_steps
 
 T = TypeVar("T")
 
-EXTENSIONS = ("101", "102", "103", "104", "105")
 BOOT_SECONDS = 30.0
 """A boot takes about two seconds; a busy machine may take longer."""
 
@@ -34,74 +44,6 @@ class Behaviour(StrEnum):
     NO_ANSWER = "no-answer"
     BUSY = "busy"
     REJECT = "reject"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What `lab.json` holds: all that another process needs to use or end this lab."""
-
-    ports: places.Ports
-    secrets: places.Secrets
-    installation: Installation
-    run: dict[str, str]
-    processes: dict[str, processes.Identity]
-
-    def as_dict(self, lab: Path) -> dict[str, Any]:
-        """The file's shape, with what others ask for most spelled out."""
-        return {
-            "dir": str(lab),
-            "version": self.installation.version,
-            "company": {
-                "kind": "asterisk",
-                "host": "127.0.0.1",
-                "port": self.ports.company_ami,
-                "ami_port": self.ports.company_ami,
-                "sip_port": self.ports.company_sip,
-                "reader": {"username": "ringbridge", "secret": self.secrets.reader},
-                "command": {"username": "ringbridge-dial", "secret": self.secrets.command},
-                "trunk": "PJSIP/trunk",
-                "dial": "PJSIP/{number}@trunk",
-                "phones": [f"PJSIP/{extension}" for extension in EXTENSIONS],
-                "context": "from-internal",
-                "cdr": str(lab / "company" / "log" / "cdr-csv" / "Master.csv"),
-            },
-            "world": {
-                "host": "127.0.0.1",
-                "ami_port": self.ports.world_ami,
-                "sip_port": self.ports.world_sip,
-            },
-            "witness": str(lab / "witness.log"),
-            "callers": str(lab / "callers.log"),
-            "heard": str(lab / "heard"),
-            "lab_secret": self.secrets.lab,
-            "ports_base": self.ports.base,
-            "run": self.run,
-            "pids": {role: asdict(identity) for role, identity in self.processes.items()},
-            "installation": {
-                "argv": list(self.installation.argv),
-                "modules": str(self.installation.modules),
-                "data": str(self.installation.data),
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, raw: dict[str, Any]) -> State:
-        installation = raw["installation"]
-        company = raw["company"]
-        return cls(
-            ports=places.Ports(raw["ports_base"]),
-            secrets=places.Secrets(
-                raw["lab_secret"], company["reader"]["secret"], company["command"]["secret"]
-            ),
-            installation=Installation(
-                tuple(installation["argv"]),
-                Path(installation["modules"]),
-                Path(installation["data"]),
-                raw["version"],
-            ),
-            run=raw["run"],
-            processes={role: processes.Identity(**values) for role, values in raw["pids"].items()},
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +81,17 @@ class Caller:
 
 
 class Lab:
-    """One lab in one folder. `up` is idempotent; an object may be made anew for a lab that runs."""
+    """One lab in one folder. `up` is idempotent; an object may be made anew for a lab that runs.
 
-    def __init__(self, directory: Path | None = None) -> None:
+    `pbx` is the kind of the company's PBX, `asterisk` or `freeswitch`; None means that of the lab which is up in
+    the folder, else Asterisk.
+    """
+
+    def __init__(self, directory: Path | None = None, pbx: str | None = None) -> None:
+        if pbx is not None and pbx not in KINDS:
+            raise LabError(f"the lab has the PBXs {' and '.join(KINDS)}, not {pbx}")
         self.dir = places.check_dir(directory or places.default_dir())
+        self._pbx = pbx
         self._state: State | None = None
 
     @property
@@ -161,9 +110,21 @@ class Lab:
         """The contents of `lab.json`."""
         return self.state.as_dict(self.dir)
 
+    @property
+    def pbx(self) -> str:
+        """The kind of the company's PBX: `asterisk` or `freeswitch`."""
+        if self._pbx is None and (self._state is not None or (self.dir / "lab.json").exists()):
+            self._pbx = self.state.kind
+        return self._pbx or "asterisk"
+
+    @property
+    def company(self) -> Company:
+        """The company's PBX."""
+        return self.state.company(self.dir)
+
     def device(self, extension: str) -> str:
         """An agent's phone as this PBX names it, also one that it does not know."""
-        return f"PJSIP/{extension}"
+        return str(self.info["company"]["phone"]).format(extension=extension)
 
     def pbx_settings(self) -> dict[str, Any]:
         """The `[[pbx]]` table that speaks to the company's PBX; a name is yours to add."""
@@ -178,7 +139,7 @@ class Lab:
             "command_secret": company["command"]["secret"],
             "context": company["context"],
             "dial": company["dial"],
-            "trunks": [company["trunk"]],
+            "trunks": company["trunks"],
         }
 
     def running(self) -> dict[str, bool]:
@@ -187,27 +148,44 @@ class Lab:
             return {}
         return {role: processes.alive(who) for role, who in self.state.processes.items()}
 
-    def up(self, *, asterisk: Path | None = None, progress: Progress = lambda text: None) -> bool:
+    def up(
+        self,
+        *,
+        asterisk: Path | None = None,
+        freeswitch: Path | None = None,
+        progress: Progress = lambda text: None,
+    ) -> bool:
         """Bring both processes up and wait until calls can be made; False where they already were.
 
         Raises LabError; then nothing is left running.
         """
         running = self.running()
-        if running and all(running.values()):
-            return False
-        if running:
+        if running and self.state.kind != self.pbx:
+            if any(running.values()):
+                raise LabError(f"a lab with {self.company.name} is up in {self.dir}; take it down first")
             self.down()
-        installation = find(asterisk, progress=progress)
+        elif running and all(running.values()):
+            return False
+        elif running:
+            self.down()
+        # The company's first: a missing FreeSWITCH is said before an Asterisk is fetched.
+        own = freeswitch_installation.find(freeswitch) if self.pbx == "freeswitch" else None
+        world = find(asterisk, progress=progress)
         places.clear(self.dir)
         self.dir.mkdir(parents=True, exist_ok=True)
-        keys = places.Secrets.generate()
-        progress(f"Starting two Asterisk {installation.version}, company and world.")
         with places.free_ports() as ports:
-            run = {}
-            for role in ("company", "world"):
-                run[role] = str(places.run_dir(self.dir, role))
-                places.write_role(self.dir, role, Path(run[role]), installation, ports, keys)
-            self._state = State(ports, keys, installation, run, {})
+            run = {role: str(places.run_dir(self.dir, role)) for role in ("company", "world")}
+            found = {"company": own or world, "world": world}
+            self._state = State(self.pbx, ports, places.Secrets.generate(), found, run, {})
+            company = self.company
+            progress(
+                f"Starting {company.name} {found['company'].version} as the company, "
+                f"Asterisk {world.version} as the world."
+            )
+            company.write()
+            # An Asterisk hears phones and trunk on one port.
+            trunk = ports.company_trunk if self.pbx == "freeswitch" else ports.company_sip
+            write_asterisk(self.state.place(self.dir, "world"), phone_sip=ports.company_sip, trunk_sip=trunk)
             try:
                 for role in ("world", "company"):
                     self._start(role)
@@ -229,12 +207,8 @@ class Lab:
         for role in ("company", "world"):
             if role in state.processes:
                 processes.end(state.processes[role], grace=3.0)
-        for run in state.run.values():
-            socket = Path(run) / "asterisk.ctl"
-            socket.unlink(missing_ok=True)
-            (Path(run) / "asterisk.pid").unlink(missing_ok=True)
-            if not Path(run).is_relative_to(self.dir):
-                Path(run).rmdir()
+        self.company.tidy()
+        tidy_asterisk(state.place(self.dir, "world"))
         (self.dir / "lab.json").unlink(missing_ok=True)
         self._state = None
 
@@ -260,8 +234,18 @@ class Lab:
         self.start_company()
 
     def company_ami(self) -> Ami:
-        """A connection of the lab's own user, who may do anything."""
-        return Ami(self.state.ports.company_ami, "lab", self.state.secrets.lab)
+        """A connection of the lab's own user, who may do anything. Raises LabError where it is no Asterisk."""
+        company = self.company
+        if not isinstance(company, AsteriskCompany):
+            raise LabError(f"the company is a {company.name} and has no AMI")
+        return company.ami()
+
+    def company_esl(self) -> Esl:
+        """A connection with the lab's own password. Raises LabError where the company is no FreeSWITCH."""
+        company = self.company
+        if not isinstance(company, FreeSwitchCompany):
+            raise LabError(f"the company is an {company.name} and has no ESL")
+        return company.esl()
 
     def world_ami(self) -> Ami:
         return Ami(self.state.ports.world_ami, "lab", self.state.secrets.lab)
@@ -380,9 +364,7 @@ class Lab:
 
     def channels(self) -> int:
         """How many channels the company's PBX has now."""
-        with self.company_ami() as ami:
-            found = re.search(r"(\d+) active channel", ami.command("core show channels count"))
-        return int(found[1]) if found else 0
+        return self.company.channels()
 
     def wait_idle(self, *, seconds: float = 20.0) -> None:
         """Wait until the company has no call left. Raises LabError."""
@@ -420,10 +402,10 @@ class Lab:
             return ""
 
     def _start(self, role: str) -> None:
-        state = self.state
         own = self.dir / role
+        argv = self.company.argv() if role == "company" else asterisk_argv(self.state.place(self.dir, role))
         identity = processes.spawn(
-            [*state.installation.argv, "-f", "-C", str(own / "etc" / "asterisk.conf")],
+            argv,
             cwd=own,
             output=own / "log" / "output.log",
             environ={
@@ -433,7 +415,7 @@ class Lab:
                 "LANG": "C.UTF-8",
             },
         )
-        state.processes[role] = identity
+        self.state.processes[role] = identity
         self._save()
 
     def _save(self) -> None:
@@ -444,36 +426,24 @@ class Lab:
         part.replace(path)
 
     def _wait_booted(self, role: str) -> None:
+        name = self.company.name if role == "company" else "Asterisk"
+
         def booted() -> bool:
             if not processes.alive(self.state.processes[role]):
-                raise LabError(
-                    f"the {role}'s Asterisk ended while starting; {self.dir / role / 'log'} says why"
-                )
+                raise LabError(f"the {role}'s {name} ended while starting; {self.dir / role / 'log'} says why")
             try:
-                with self.company_ami() if role == "company" else self.world_ami() as ami:
-                    ami.action("CoreStatus")
-                    return "fully booted" in ami.command("core waitfullybooted").lower()
+                if role == "company":
+                    return self.company.booted()
+                with self.world_ami() as ami:
+                    return asterisk_booted(ami)
             except LabError:
                 return False
 
-        wait_until(booted, seconds=BOOT_SECONDS, what=f"the {role}'s Asterisk to start")
+        wait_until(booted, seconds=BOOT_SECONDS, what=f"the {role}'s {name} to start")
 
     def _wait_reachable(self) -> None:
-        wanted = {*EXTENSIONS, "trunk"}
-        # Of itself Asterisk asks each contact at a random instant of its first period.
-        with self.company_ami() as ami:
-            for endpoint in sorted(wanted):
-                ami.action("PJSIPQualify", Endpoint=endpoint)
-
-        def reachable() -> bool:
-            try:
-                with self.company_ami() as ami:
-                    listing = ami.command("pjsip show contacts")
-            except LabError:
-                return False
-            return wanted <= set(re.findall(r"Contact:\s+([^/\s]+)/\S+\s.*\bAvail\b", listing))
-
-        wait_until(reachable, seconds=BOOT_SECONDS, what="the phones and the trunk to be reachable")
+        self.company.look_for_phones()
+        wait_until(self.company.reachable, seconds=BOOT_SECONDS, what="the phones and the trunk to be reachable")
 
 
 def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T:

@@ -15,9 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import ringbridge_dialplan
 from ringbridge_lab.errors import LabError
-from ringbridge_lab.installation import Installation
 
 _FIRST_PORT, _SLOT_PORTS, _SLOTS = 12000, 1000, 20
 """Below the range from which systems give ports to outgoing connections."""
@@ -41,11 +39,17 @@ class Ports:
 
     @property
     def company_ami(self) -> int:
+        """AMI, or ESL where the company is a FreeSWITCH."""
         return self.base + 2
 
     @property
     def world_ami(self) -> int:
         return self.base + 3
+
+    @property
+    def company_trunk(self) -> int:
+        """SIP of the trunk, where the PBX hears phones and trunk on different ports."""
+        return self.base + 4
 
     @property
     def company_rtp(self) -> tuple[int, int]:
@@ -63,10 +67,11 @@ class Secrets:
     lab: str
     reader: str
     command: str
+    phone: str
 
     @classmethod
     def generate(cls) -> Secrets:
-        return cls(*(secrets.token_hex(16) for _ in range(3)))
+        return cls(*(secrets.token_hex(16) for _ in range(4)))
 
 
 def default_dir(environ: Mapping[str, str] = os.environ) -> Path:
@@ -117,44 +122,16 @@ def run_dir(lab: Path, role: str) -> Path:
     return Path(tempfile.mkdtemp(prefix="rb-lab-"))
 
 
-def write_role(
-    lab: Path, role: str, run: Path, installation: Installation, ports: Ports, keys: Secrets
-) -> Path:
-    """Write the configuration of `company` or `world`; returns the path of its asterisk.conf."""
-    own = lab / role
-    rtp = ports.company_rtp if role == "company" else ports.world_rtp
-    values = {
-        "ETC": own / "etc",
-        "MODULES": installation.modules,
-        "DATA": installation.data,
-        "VAR": own / "var",
-        "RUN": run,
-        "LOG": own / "log",
-        "RTP_START": rtp[0],
-        "RTP_END": rtp[1],
-        "SIP_PORT": ports.company_sip if role == "company" else ports.world_sip,
-        "COMPANY_SIP_PORT": ports.company_sip,
-        "WORLD_SIP_PORT": ports.world_sip,
-        "AMI_PORT": ports.company_ami if role == "company" else ports.world_ami,
-        "LAB_SECRET": keys.lab,
-        "WITNESS": lab / "witness.log",
-        "CALLS": lab / "callers.log",
-        "HEARD": lab / "heard",
-    }
-    for folder in (own / "etc", own / "var" / "spool", own / "log" / "cdr-csv", run, lab / "heard"):
-        folder.mkdir(parents=True, exist_ok=True)
-    for template in sorted((Path(__file__).parent / role).glob("*.conf")):
+def write_files(kind: str, etc: Path, values: Mapping[str, object]) -> None:
+    """Write the configuration of that kind, its placeholders filled in."""
+    templates = Path(__file__).parent / kind
+    for template in sorted(path for path in templates.rglob("*") if path.suffix in {".conf", ".xml"}):
         text = re.sub(
             r"@([A-Z][A-Z_]+)@", lambda found: str(values[found[1]]), template.read_text(encoding="utf-8")
         )
-        _write(own / "etc" / template.name, text)
-    if role == "company":
-        _write(own / "etc" / ringbridge_dialplan.ASTERISK_DIALPLAN, ringbridge_dialplan.asterisk_dialplan())
-        _write(
-            own / "etc" / ringbridge_dialplan.ASTERISK_MANAGER,
-            ringbridge_dialplan.asterisk_manager(reader_secret=keys.reader, command_secret=keys.command),
-        )
-    return own / "etc" / "asterisk.conf"
+        target = etc / template.relative_to(templates)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_secret(target, text)
 
 
 def clear(lab: Path) -> None:
@@ -165,7 +142,8 @@ def clear(lab: Path) -> None:
         (lab / name).unlink(missing_ok=True)
 
 
-def _write(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner may read."""
     path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
 
@@ -173,6 +151,9 @@ def _write(path: Path, text: str) -> None:
 def _free(ports: Ports) -> bool:
     for port, kind in (
         (ports.company_sip, socket.SOCK_DGRAM),
+        (ports.company_sip, socket.SOCK_STREAM),
+        (ports.company_trunk, socket.SOCK_DGRAM),
+        (ports.company_trunk, socket.SOCK_STREAM),
         (ports.world_sip, socket.SOCK_DGRAM),
         (ports.company_ami, socket.SOCK_STREAM),
         (ports.world_ami, socket.SOCK_STREAM),
