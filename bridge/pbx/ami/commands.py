@@ -11,10 +11,11 @@ from dataclasses import replace
 from bridge.domain.errors import RingbridgeError
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.hearing import DIAL_ACTION
-from bridge.pbx.ami.model import Channel
 from bridge.pbx.ami.orders import RECEIPTS, originate
 from bridge.pbx.ami.session import Reply, Session, connect, resolver
-from bridge.pbx.ami.tracker import Batch, Tracker
+from bridge.pbx.ami.tracker import Tracker
+from bridge.pbx.calls.book import Batch
+from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, Pause, Timings, told
 from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
 from bridge.settings import Pbx
@@ -156,7 +157,7 @@ class Commander:
             return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
         if agent is not None:
             self._tracker.leg_wants_end(legs[0], call, None, time.time())
-            self._deliver(Batch(*book.take()))
+            self._deliver(book.take())
         return await self._hang_up_legs(session, legs)
 
     async def _hang_up_legs(self, session: Session, legs: list[Channel]) -> Outcome:

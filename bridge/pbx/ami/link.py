@@ -20,9 +20,11 @@ from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
 from bridge.pbx.ami.presentation import HIDDEN, Presentation
-from bridge.pbx.ami.resync import Resynced, Snapshot, resync
+from bridge.pbx.ami.resync import Snapshot, resync
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
-from bridge.pbx.ami.tracker import Batch, Tracker
+from bridge.pbx.ami.tracker import Tracker
+from bridge.pbx.calls.book import Batch
+from bridge.pbx.calls.gap import Resynced
 from bridge.pbx.connecting import LoginRefused, NotAllowed, Pause, Timings, told
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
@@ -187,7 +189,7 @@ class AmiLink:
             # A fault here must not keep the events that follow from being heard.
             self.tracker.faults += 1
             log.exception("the resync of PBX %s failed (%s)", self._pbx.name, type(error).__name__)
-            done = Resynced(Batch(*self.tracker.book.take()), 0, 0)
+            done = Resynced(self.tracker.book.take(), 0, 0)
         self._deliver(done.batch)
         gathered, self._gathered = self._gathered or [], None
         for message in gathered:

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from bridge.pbx.ami.codec import LocalError, Message
-from bridge.pbx.ami.model import Line, device_of
-from bridge.pbx.ami.parties import Parties, is_withheld, known
+from bridge.pbx.ami.names import device_of
 from bridge.pbx.ami.session import Session
+from bridge.pbx.calls.model import Line
+from bridge.pbx.calls.parties import Parties, is_withheld, known
 from bridge.pbx.connecting import LinkDown, NoReply
 
 log = logging.getLogger(__name__)

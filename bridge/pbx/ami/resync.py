@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bridge.domain.calls import CallEventType, Cause, Expected
-from bridge.pbx.ami.book import moment
+from bridge.domain.calls import Expected
 from bridge.pbx.ami.codec import Message
-from bridge.pbx.ami.model import Call, Line
-from bridge.pbx.ami.tracker import Batch, Tracker
+from bridge.pbx.ami.tracker import Tracker
+from bridge.pbx.calls.gap import Resynced, close_gone, greet_new
+from bridge.pbx.calls.model import Line
 
 _ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DIALLED_BY = frozenset({"AppDial", "AppDial2", "AppQueue"})
@@ -26,15 +26,6 @@ class Snapshot:
     queued: tuple[Mapping[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Resynced:
-    """What came of it: events in order, and how many calls appeared and vanished."""
-
-    batch: Batch
-    appeared: int
-    vanished: int
-
-
 def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float) -> Resynced:
     """Close calls that are gone, adopt those not seen before, and bring the others up to date.
 
@@ -42,40 +33,15 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     """
     book = tracker.book
     seen = {item["Uniqueid"]: item for item in snapshot.channels if item.get("Uniqueid")}
-    before = list(book.calls.values())
-    vanished = 0
-    for call in before:
-        if any(uid in seen for uid in call.legs):
-            if call.started:
-                _uncertain(tracker, call, since, now)
-            continue
-        vanished += 1
-        book.start(call, now)
-        if call.started:
-            _uncertain(tracker, call, since, now)
-        call.ended_by = None
-        book.pause(call, since if since is not None else call.last)
-        book.end(call, now, Cause.UNCERTAIN)
+    vanished = close_gone(book, seen, since, now)
     known_before = set(book.calls)
     _end_missing_legs(tracker, seen, now)
     _adopt(tracker, seen, now)
     kinds = {item.get("BridgeUniqueid", ""): item.get("BridgeType", "basic") for item in snapshot.bridges}
     _rejoin(tracker, seen, kinds, now)
     _requeue(tracker, snapshot.queued, now)
-    appeared = 0
-    for call in list(book.calls.values()):
-        if call.id not in known_before:
-            appeared += 1
-            book.start(call, now)
-            if call.started:
-                _uncertain(tracker, call, max(call.born, since or call.born), now)
-    return Resynced(Batch(*book.take()), appeared, vanished)
-
-
-def _uncertain(tracker: Tracker, call: Call, since: float | None, now: float) -> None:
-    start = min(since if since is not None else call.last, now)
-    data = {"since": moment(start).isoformat(), "until": moment(now).isoformat()}
-    tracker.book.emit(call, CallEventType.UNCERTAIN, now, data)
+    appeared = greet_new(book, known_before, since, now)
+    return Resynced(book.take(), appeared, vanished)
 
 
 def _end_missing_legs(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) -> None:

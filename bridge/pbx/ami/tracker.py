@@ -7,28 +7,25 @@ one event is counted and does not keep the next from being heard.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
-from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
+from bridge.domain.calls import CallEventType, Directory, Expected
 from bridge.pbx.ami import transfers
-from bridge.pbx.ami.book import MAX_EXPECTED, Book
-from bridge.pbx.ami.causes import own_hangup
 from bridge.pbx.ami.codec import Message
-from bridge.pbx.ami.handover import restore
 from bridge.pbx.ami.hearing import DIAL_ACTION, HEARD, event_time, number
-from bridge.pbx.ami.model import CONFERENCE, Call, Channel, Line
-from bridge.pbx.ami.parties import Parties, dialled_number, is_withheld, known, shown
+from bridge.pbx.ami.names import facts
+from bridge.pbx.calls.book import Batch, Book
+from bridge.pbx.calls.causes import own_hangup
+from bridge.pbx.calls.handover import restore
+from bridge.pbx.calls.joining import PARKING, join
+from bridge.pbx.calls.model import CONFERENCE, Call, Channel, Line
+from bridge.pbx.calls.parties import Parties, dialled_number, is_withheld, known, shown
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What came of some AMI events: call events in order, and the state to keep of each call touched."""
-
-    events: list[CallEvent]
-    live: Mapping[str, str | None]
+_BORN = re.compile(r"[0-9]{9,11}\.[0-9]+$")
+"""How the ids end that Asterisk makes: time and number."""
 
 
 class Tracker:
@@ -47,7 +44,7 @@ class Tracker:
         """Hear events in order. `now` (seconds since the epoch) stands in where an event has no time."""
         for message in messages:
             self.hear(message, now)
-        return Batch(*self.book.take())
+        return self.book.take()
 
     def hear(self, message: Message, now: float) -> None:
         """Hear one event; what comes of it waits in the book."""
@@ -67,10 +64,7 @@ class Tracker:
 
     def expect(self, expected: Expected) -> None:
         """A dial of ours is about to leave; its first channel will carry the attempt's id."""
-        waiting = self.book.expected
-        waiting[expected.attempt] = expected
-        while len(waiting) > MAX_EXPECTED:
-            del waiting[next(iter(waiting))]
+        self.book.expect(expected)
 
     def unexpect(self, attempt: str) -> None:
         """That dial was refused; no channel will come."""
@@ -78,7 +72,7 @@ class Tracker:
 
     def live_attempts(self) -> frozenset[str]:
         """Attempts whose call is alive."""
-        return frozenset(call.attempt for call in self.book.calls.values() if call.attempt)
+        return self.book.live_attempts()
 
     def restore(self, live: Mapping[str, str]) -> int:
         """Take over calls as `Batch.live` gave them. Returns how many could not be read."""
@@ -91,20 +85,24 @@ class Tracker:
         if uid in self.book.channels:
             return
         state = int(event.get("ChannelState", "0"))
+        name = event["Channel"]
         channel = Channel(
             uid=uid,
-            name=event["Channel"],
+            name=name,
             born=at,
             link=event.get("Linkedid") or uid,
+            chosen=not _BORN.search(uid),
+            **facts(name),
             state=state,
             number=known(event.get("CallerIDNum")),
             caller_name=known(event.get("CallerIDName")),
             exten=known(event.get("Exten")),
             outgoing=state in (Line.DOWN, Line.RINGING),
         )
+        channel.trunk = channel.real and self.parties.is_trunk(channel.device)
         self._withhold(channel)
         call = self.book.add_channel(channel)
-        if channel.outgoing and channel.uid == call.first and channel.wire is None:
+        if channel.outgoing and channel.uid == call.first and not channel.wire:
             channel.dialled = True
 
     def new_caller_id(self, event: Message, at: float) -> None:
@@ -113,7 +111,7 @@ class Tracker:
             return
         channel, call = found
         caller_id = known(event.get("CallerIDNum"))
-        restricted = is_withheld(caller_id, event.get("CID-CallingPres", ""))
+        restricted = is_withheld(caller_id) or "rohibited" in event.get("CID-CallingPres", "")
         if channel.outgoing:
             channel.number = channel.number or caller_id
         elif not call.started or restricted:
@@ -158,8 +156,10 @@ class Tracker:
     def rename(self, event: Message, at: float) -> None:
         channel = self.book.channels.get(event.get("Uniqueid", ""))
         name = event.get("Newname", "")
-        if channel is not None and name and not name.endswith("<ZOMBIE>") and channel.wire is None:
-            channel.name = name
+        if channel is not None and name and not name.endswith("<ZOMBIE>") and not channel.wire:
+            found = facts(name)
+            channel.name, channel.device = name, found["device"]
+            channel.real, channel.internal = found["real"], found["internal"]
 
     def hangup_request(self, event: Message, at: float) -> None:
         found = self._channel(event)
@@ -300,10 +300,10 @@ class Tracker:
         book.enter(channel, event["BridgeUniqueid"], kind)
         if channel.parked and kind != "parking":
             # Someone fetches the parked caller: that needs no `transferred` of its own.
-            call.transferred_by = "parking"
+            call.transferred_by = PARKING
         channel.parked = kind == "parking"
         if kind != CONFERENCE:
-            transfers.join(book, channel, at)
+            join(book, channel, at)
         touched = dict.fromkeys((before, channel.call, book.side(channel)))
         touched.update(dict.fromkeys(book.side(other) for other in book.reach(channel)))
         for call_id in touched:

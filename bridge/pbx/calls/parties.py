@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from bridge.domain.calls import Directory, Party
-from bridge.pbx.ami.model import Channel
+from bridge.pbx.calls.model import Channel
 
 _EXTENSION = re.compile(r"[0-9]{2,6}")
 _NUMBER = re.compile(r"\+?[0-9*#]{2,32}")
@@ -18,7 +18,7 @@ MAX_TEXT = 200
 
 
 def known(value: str | None) -> str | None:
-    """AMI's ways to say nothing become None; control characters and excess length go."""
+    """A PBX's ways to say nothing become None; control characters and excess length go."""
     if value is None or value in _UNKNOWN:
         return None
     if not value.isprintable():
@@ -26,9 +26,9 @@ def known(value: str | None) -> str | None:
     return value[:MAX_TEXT] or None
 
 
-def is_withheld(number: str | None, presentation: str = "") -> bool:
-    """Whether the caller asked not to be shown; `presentation` is AMI's CID-CallingPres."""
-    return "rohibited" in presentation or (number is not None and number.lower() in _WITHHELD)
+def is_withheld(number: str | None) -> bool:
+    """Whether the number says that the caller asked not to be shown."""
+    return number is not None and number.lower() in _WITHHELD
 
 
 def dialled_number(dial_string: str, caller_id: str | None) -> str | None:
@@ -44,9 +44,9 @@ class Parties:
         self._trunks = trunks
         self.directory = directory
 
-    def is_trunk(self, device: str) -> bool:
-        """Whether the device leads outside."""
-        return any(fnmatchcase(device, pattern) for pattern in self._trunks)
+    def is_trunk(self, *names: str) -> bool:
+        """Whether the device leads outside; `names` are all by which the settings may call it."""
+        return any(fnmatchcase(name, pattern) for name in names for pattern in self._trunks)
 
     def party(self, channel: Channel) -> Party:
         """The person at the channel's end, as far as known."""
@@ -93,7 +93,7 @@ class Parties:
     @staticmethod
     def extension(device: str, caller_id: str | None) -> str | None:
         """The endpoint's name where it is an internal number, else its caller id where that is one."""
-        name = device.rsplit("/", 1)[-1]
+        name = device.rsplit("/", 1)[-1].split("@", 1)[0]
         if _EXTENSION.fullmatch(name):
             return name
         return caller_id if caller_id and _EXTENSION.fullmatch(caller_id) else None

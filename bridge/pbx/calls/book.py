@@ -1,26 +1,33 @@
 """The calls that are alive, and what is said of them: every call event is written here, numbered and in order.
 
-AMI's event names do not occur in this module; `tracker` reads them and calls these methods.
+No PBX's event names occur in this module; each PBX's `tracker` reads them and calls these methods.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Cause, Direction, Expected, Party
-from bridge.pbx.ami.causes import end_cause, unoffered_reason, without_leg_reason
-from bridge.pbx.ami.lines import Lines
-from bridge.pbx.ami.model import Bridge, Call, Channel, Line
-from bridge.pbx.ami.model import dump as dump_call
-from bridge.pbx.ami.parties import Parties, shown
+from bridge.pbx.calls.causes import end_cause, unoffered_reason, without_leg_reason
+from bridge.pbx.calls.lines import Lines
+from bridge.pbx.calls.model import Bridge, Call, Channel, Line
+from bridge.pbx.calls.model import dump as dump_call
+from bridge.pbx.calls.parties import Parties, shown
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-_BORN = re.compile(r"[0-9]{9,11}\.[0-9]+$")
-"""How the ids end that Asterisk makes: time and number."""
 MAX_EXPECTED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of some of a PBX's events: call events in order, and the state to keep of each call touched."""
+
+    events: list[CallEvent]
+    live: Mapping[str, str | None]
 
 
 class Book(Lines):
@@ -38,14 +45,14 @@ class Book(Lines):
 
     # --- what happened since the last look ---
 
-    def take(self) -> tuple[list[CallEvent], dict[str, str | None]]:
+    def take(self) -> Batch:
         """The events since the last take, and the state of each call they speak of.
 
         What changed without an event is not kept: a resync finds it again.
         """
         events, self._events = self._events, []
         touched, self._touched = self._touched, {}
-        return events, {call: self.dump(call) for call in touched}
+        return Batch(events, {call: self.dump(call) for call in touched})
 
     def emit(self, call: Call, kind: CallEventType, at: float, data: Mapping[str, Any]) -> None:
         call.seq += 1
@@ -67,12 +74,21 @@ class Book(Lines):
         ]
         return dump_call(call, channels, bridges)
 
+    def expect(self, expected: Expected) -> None:
+        """A dial of ours is about to leave; its first channel will carry the attempt's id."""
+        self.expected[expected.attempt] = expected
+        while len(self.expected) > MAX_EXPECTED:
+            del self.expected[next(iter(self.expected))]
+
+    def live_attempts(self) -> frozenset[str]:
+        """Attempts whose call is alive."""
+        return frozenset(call.attempt for call in self.calls.values() if call.attempt)
+
     # --- channels ---
 
     def add_channel(self, channel: Channel) -> Call:
         """Take a new channel in: to the call its link names, else to a new one."""
         self.add_line(channel)
-        channel.trunk = channel.real and self.parties.is_trunk(channel.device)
         call = self.calls.get(self.links.get(channel.link, ""))
         other = self.peer(channel)
         if other is not None:
@@ -101,7 +117,7 @@ class Book(Lines):
         expected = self.expected.pop(channel.uid, None) or self.expected.pop(channel.link, None)
         # An id that the PBX did not make itself may come again after its call has ended; ours comes once.
         ours = expected is not None and expected.agent_device is not None
-        again = "" if ours or _BORN.search(channel.uid) else f"-{round(channel.born * 1000)}"
+        again = "" if ours or not channel.chosen else f"-{round(channel.born * 1000)}"
         call_id = self.call_id(channel.uid + again)
         call = Call(call_id, channel.uid, channel.born, originated=channel.outgoing)
         if expected is not None:
@@ -164,7 +180,9 @@ class Book(Lines):
         """Whether this is the leg to the agent of our own dial."""
         if not channel.real:
             return False
-        if call.agent_device is None or call.agent_device.startswith("Local/"):
+        if channel.part:
+            return channel.part == "agent"
+        if call.agent_device is None or call.agent_device.startswith(("Local/", "loopback/")):
             # Which phone that is was not said: the one inside.
             return not channel.trunk
         return channel.device == call.agent_device

@@ -6,7 +6,6 @@ Times are seconds since the epoch (float), as the PBX's events carry them.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
@@ -17,35 +16,13 @@ from pydantic import TypeAdapter
 
 from bridge.domain.calls import Direction, Party
 
-_SUFFIX = re.compile(r"-[0-9a-f]{8,}(?:;[12])?$")
-_LOCAL = re.compile(r"(Local/.+);([12])$")
-_INTERNAL_NAMES = (
-    "CBAnn/",
-    "CBRec/",
-    "Announcer/",
-    "Recorder/",
-    "Message/",
-    "Snoop/",
-    "UnicastRTP/",
-    "MulticastRTP/",
-    "Bridge/",
-    "AsyncGoto/",
-    "Surrogate/",
-    "OutgoingSpoolFailed",
-)
-_UNREAL_NAMES = ("Local/", *_INTERNAL_NAMES)
 QUIET_BRIDGES = frozenset({"parking", "holding", "agent"})
 """Types of bridges whose members do not hear each other."""
 CONFERENCE = "base"
 
 
-def device_of(channel: str) -> str:
-    """A channel's name without the running number that each call adds."""
-    return _SUFFIX.sub("", channel)
-
-
 class Line(IntEnum):
-    """A channel's state, by AMI's number."""
+    """A channel's state."""
 
     DOWN = 0
     RING = 4
@@ -56,13 +33,26 @@ class Line(IntEnum):
 
 @dataclass(slots=True)
 class Channel:
-    """One leg, or half of a wire between legs (`Local/`)."""
+    """One leg, or half of a wire between legs. What its name means, the PBX's own side knows and writes down here."""
 
     uid: str
     name: str
     born: float
     link: str
-    """The Linkedid of its birth."""
+    """The channel at its birth to which it belongs; its own uid where it began something."""
+    device: str = ""
+    """Whose leg it is, such as `PJSIP/101` or `user/101`."""
+    real: bool = True
+    """A person may be at its end."""
+    internal: bool = False
+    """The PBX's own; it never makes a call."""
+    wire: str = ""
+    """The wire of which it is one half, and which half: two channels of the PBX's that pass on what they hear."""
+    half: str = ""
+    chosen: bool = False
+    """Its uid was not made by the PBX alone, so that it may come again."""
+    part: str = ""
+    """For our own dials, whose leg the PBX says it is (`agent`, `customer`); empty where it does not say."""
     call: str = ""
     state: int = Line.DOWN
     number: str | None = None
@@ -88,27 +78,6 @@ class Channel:
     bridge: str | None = None
     guest_of: str | None = None
     """The consultation in which this leg of another call takes part."""
-
-    @property
-    def device(self) -> str:
-        """Whose leg it is, such as `PJSIP/101`."""
-        return device_of(self.name)
-
-    @property
-    def wire(self) -> tuple[str, str] | None:
-        """The pair's name and which half this is, for a `Local/` channel."""
-        found = _LOCAL.match(self.name)
-        return (found[1], found[2]) if found else None
-
-    @property
-    def real(self) -> bool:
-        """A person may be at its end."""
-        return not self.name.startswith(_UNREAL_NAMES)
-
-    @property
-    def internal(self) -> bool:
-        """The PBX's own; it never makes a call."""
-        return self.name.startswith(_INTERNAL_NAMES)
 
 
 @dataclass(slots=True)
@@ -182,7 +151,7 @@ _JSON: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 def dump(call: Call, channels: list[Channel], bridges: list[Bridge]) -> str:
     """A call with what it consists of, as JSON."""
     state = {
-        "v": 1,
+        "v": 2,
         "call": _plain(call),
         "channels": [_plain(channel) for channel in channels],
         "bridges": [_plain(bridge) for bridge in bridges],
@@ -194,14 +163,14 @@ def load(text: str) -> tuple[Call, list[Channel], list[Bridge]]:
     """The reverse of `dump`. Raises ValueError for anything else."""
     try:
         data = json.loads(text)
-        if data["v"] != 1:
+        if data["v"] != 2:
             raise ValueError("a dump of another version")
         raw = _known(Call, data["call"])
         for name in ("caller", "callee", "ended_by"):
             raw[name] = Party(**raw[name]) if raw.get(name) else None
         raw["direction"] = Direction(raw["direction"]) if raw.get("direction") else None
         call = Call(**raw)
-        channels = [Channel(**_known(Channel, item)) for item in data["channels"]]
+        channels = [Channel(**{"real": False, **_known(Channel, item)}) for item in data["channels"]]
         bridges = [Bridge(**_known(Bridge, item)) for item in data["bridges"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a dumped call: {type(error).__name__}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.domain.calls import Cause, UnofferedReason
-from bridge.pbx.ami.model import Call, Channel, Line
+from bridge.pbx.calls.model import Call, Channel, Line
 
 _BY_Q850 = {
     1: UnofferedReason.UNREACHABLE,

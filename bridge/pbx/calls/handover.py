@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bridge.pbx.ami.book import Book
-from bridge.pbx.ami.model import load
+from bridge.pbx.calls.book import Book
+from bridge.pbx.calls.model import load
 
 
 def restore(book: Book, live: Mapping[str, str]) -> int:

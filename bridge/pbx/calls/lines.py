@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.pbx.ami.model import CONFERENCE, QUIET_BRIDGES, Bridge, Channel
+from bridge.pbx.calls.model import CONFERENCE, QUIET_BRIDGES, Bridge, Channel
 
 
 class Lines:
@@ -16,28 +16,25 @@ class Lines:
     def add_line(self, channel: Channel) -> None:
         """Know a channel, and which wire it is half of."""
         self.channels[channel.uid] = channel
-        wire = channel.wire
-        if wire:
-            self.wires.setdefault(wire[0], {})[wire[1]] = channel.uid
+        if channel.wire:
+            self.wires.setdefault(channel.wire, {})[channel.half] = channel.uid
 
     def drop_line(self, channel: Channel) -> None:
         """Forget a channel, its place in a bridge and its half of a wire."""
         self.leave(channel)
         self.channels.pop(channel.uid, None)
-        wire = channel.wire
-        if wire:
-            pair = self.wires.get(wire[0], {})
-            pair.pop(wire[1], None)
+        if channel.wire:
+            pair = self.wires.get(channel.wire, {})
+            pair.pop(channel.half, None)
             if not pair:
-                self.wires.pop(wire[0], None)
+                self.wires.pop(channel.wire, None)
 
     def peer(self, channel: Channel) -> Channel | None:
         """The other half of a wire."""
-        wire = channel.wire
-        if wire is None:
-            return None
-        uid = self.wires.get(wire[0], {}).get("2" if wire[1] == "1" else "1")
-        return self.channels.get(uid) if uid else None
+        for half, uid in self.wires.get(channel.wire, {}).items():
+            if half != channel.half:
+                return self.channels.get(uid)
+        return None
 
     def enter(self, channel: Channel, bridge_id: str, kind: str) -> Bridge:
         """Put a channel into a bridge, out of any other."""

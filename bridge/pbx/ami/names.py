@@ -1,0 +1,41 @@
+"""What a channel's name says in Asterisk: whose device it is, half of which wire, whether a person is at its end."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_SUFFIX = re.compile(r"-[0-9a-f]{8,}(?:;[12])?$")
+_LOCAL = re.compile(r"(Local/.+);([12])$")
+_INTERNAL = (
+    "CBAnn/",
+    "CBRec/",
+    "Announcer/",
+    "Recorder/",
+    "Message/",
+    "Snoop/",
+    "UnicastRTP/",
+    "MulticastRTP/",
+    "Bridge/",
+    "AsyncGoto/",
+    "Surrogate/",
+    "OutgoingSpoolFailed",
+)
+_UNREAL = ("Local/", *_INTERNAL)
+
+
+def device_of(channel: str) -> str:
+    """A channel's name without the running number that each call adds."""
+    return _SUFFIX.sub("", channel)
+
+
+def facts(name: str) -> dict[str, Any]:
+    """What the call model keeps of a channel's name."""
+    wire = _LOCAL.match(name)
+    return {
+        "device": device_of(name),
+        "real": not name.startswith(_UNREAL),
+        "internal": name.startswith(_INTERNAL),
+        "wire": wire[1] if wire else "",
+        "half": wire[2] if wire else "",
+    }

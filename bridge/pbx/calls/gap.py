@@ -1,0 +1,59 @@
+"""After a gap: what is said of calls that ended, went on or began while nobody listened, whatever the PBX."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+
+from bridge.domain.calls import CallEventType, Cause
+from bridge.pbx.calls.book import Batch, Book, moment
+from bridge.pbx.calls.model import Call
+
+
+@dataclass(frozen=True, slots=True)
+class Resynced:
+    """What came of a resync: events in order, and how many calls appeared and vanished."""
+
+    batch: Batch
+    appeared: int
+    vanished: int
+
+
+def close_gone(book: Book, seen: Container[str], since: float | None, now: float) -> int:
+    """End as uncertain the calls of which no channel is left; say of the others that they were out of sight.
+
+    `since` is when the link was lost; None where this process never had one: then each call's own last news counts.
+    Returns how many calls ended.
+    """
+    gone = 0
+    for call in list(book.calls.values()):
+        if any(uid in seen for uid in call.legs):
+            if call.started:
+                _uncertain(book, call, since, now)
+            continue
+        gone += 1
+        book.start(call, now)
+        if call.started:
+            _uncertain(book, call, since, now)
+        call.ended_by = None
+        book.pause(call, since if since is not None else call.last)
+        book.end(call, now, Cause.UNCERTAIN)
+    return gone
+
+
+def greet_new(book: Book, before: Container[str], since: float | None, now: float) -> int:
+    """Say of each call that was not known `before` that its beginning was not seen. Returns how many there are."""
+    appeared = 0
+    for call in list(book.calls.values()):
+        if call.id not in before:
+            appeared += 1
+            book.start(call, now)
+            if call.started:
+                _uncertain(book, call, max(call.born, since or call.born), now)
+    return appeared
+
+
+def _uncertain(book: Book, call: Call, since: float | None, now: float) -> None:
+    start = min(since if since is not None else call.last, now)
+    data = {"since": moment(start).isoformat(), "until": moment(now).isoformat()}
+    book.emit(call, CallEventType.UNCERTAIN, now, data)

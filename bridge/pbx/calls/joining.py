@@ -1,0 +1,125 @@
+"""When one conversation becomes part of another: consultations, transfers, pickups, parked calls fetched.
+
+A consultation by feature code runs in the customer's own call as far as the PBX's ids go. Here it is a call of its
+own, with the transferer as its guest.
+"""
+
+from __future__ import annotations
+
+from bridge.domain.calls import CallEventType, Direction, Party
+from bridge.pbx.calls.book import Book
+from bridge.pbx.calls.model import Call, Channel
+from bridge.pbx.calls.parties import shown
+
+PARKING = "parking"
+"""Stands in `Call.transferred_by` while a parked caller is being fetched, which needs no `transferred` of its own."""
+
+
+def consult(book: Book, channel: Channel, legs: list[Channel]) -> Call:
+    """Open a consultation for these legs, taken out of their call. `channel` is the first of them."""
+    call = book.calls[channel.call]
+    consultation = Call(
+        id=book.call_id(channel.uid),
+        first=channel.uid,
+        born=channel.born,
+        consultation=True,
+        direction=None,
+        callee=book.parties.dialled(channel.exten),
+    )
+    book.calls[consultation.id] = consultation
+    for leg in legs:
+        if book.links.get(leg.uid) == call.id:
+            del book.links[leg.uid]
+            call.links.remove(leg.uid)
+        book.attach(leg, consultation)
+    return consultation
+
+
+def join(book: Book, channel: Channel, at: float) -> None:
+    """After a channel entered a bridge: calls whose people now hear each other become one."""
+    group = book.reach(channel, conferences=False)
+    calls = list(dict.fromkeys(book.side(other) for other in group))
+    if channel.guest_of and not any(other.call == channel.guest_of for other in group):
+        guest_of = book.calls.get(channel.guest_of)
+        channel.guest_of = None
+        if guest_of is not None:
+            guest_of.guest = None
+        calls = list(dict.fromkeys(book.side(other) for other in group))
+    if len(calls) < 2:
+        return
+    for call_id in calls:
+        call = book.calls[call_id]
+        if call.consultation and call.guest is None and channel.real and channel.call != call_id:
+            seat(book, channel, call, at)
+            return
+    parts = [book.calls[call_id] for call_id in calls]
+    survivor = min(parts, key=standing)
+    for part in parts:
+        if part is not survivor:
+            become_one(book, part, survivor, at)
+
+
+def seat(book: Book, channel: Channel, consultation: Call, at: float) -> None:
+    """The transferer takes part in a consultation as its guest."""
+    channel.guest_of = consultation.id
+    consultation.guest = channel.uid
+    consultation.caller = book.party(channel)
+    callee = consultation.callee
+    if callee is not None and callee.extension:
+        consultation.direction = Direction.INTERNAL
+    book.start(consultation, at)
+
+
+def standing(call: Call) -> tuple[bool, float]:
+    """The customer's call before an internal one, then the older."""
+    return (call.direction not in (Direction.INBOUND, Direction.OUTBOUND), call.born)
+
+
+def become_one(book: Book, call: Call, survivor: Call, at: float) -> None:
+    """Two calls that have met go on as one; who was in both has transferred."""
+    transferer = _shared_party(book, call, survivor)
+    joined = [
+        leg for leg in book.live_legs(call) if leg.device != (transferer.device if transferer else None)
+    ]
+    ringing = book.ringing(call)
+    fetched = survivor.transferred_by == PARKING
+    book.merge(call, survivor, at)
+    if transferer is not None and transferer.device is not None and not fetched:
+        survivor.transferred_by = transferer.device
+        target = shown(book.party(joined[-1])) if joined else shown(call.callee)
+        say_transferred(book, survivor, "attended", transferer, transferer, target, at)
+        for leg in ringing:
+            leg.offered = False
+            book.offer(leg, at)
+    elif fetched:
+        survivor.transferred_by = None
+
+
+def _shared_party(book: Book, call: Call, survivor: Call) -> Party | None:
+    """Who is in both calls: the one who consulted."""
+    devices: dict[str, Party] = {}
+    for one in (survivor, call):
+        here = {leg.device: book.party(leg) for leg in book.live_legs(one)}
+        for party in (one.caller, one.callee):
+            if party is not None and party.device is not None:
+                here.setdefault(party.device, party)
+        guest = book.channels.get(one.guest or "")
+        if guest is not None:
+            here.setdefault(guest.device, book.party(guest))
+        shared = [device for device in here if device in devices and not book.parties.is_trunk(device)]
+        if shared:
+            return here[shared[0]]
+        devices = here
+    return None
+
+
+def say_transferred(
+    book: Book, call: Call, kind: str, by: Party, leaves: Party, to: dict[str, object] | None, at: float
+) -> None:
+    """Publish a transfer of any kind."""
+    book.emit(
+        call,
+        CallEventType.TRANSFERRED,
+        at,
+        {"kind": kind, "by": shown(by), "from": shown(leaves), "to": to},
+    )
