@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from recorded import wire
 from rig import until
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
@@ -29,7 +30,6 @@ from bridge.pbx.sim.ami import FakeAsterisk, Fields, after_login, message, trace
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
-TRACES = Path(__file__).parent.parent / "traces" / "asterisk-22"
 ATTEMPT = "5f0c6a52-7d1b-4f4e-9e65-0f6b2f7f9a01"
 QUICK = Timings(
     connect=2,
@@ -141,7 +141,7 @@ def server() -> Iterator[FakeAsterisk]:
 def test_a_call_is_heard_and_kept_and_forgotten(server: FakeAsterisk) -> None:
     sink = Sink()
     with linked(server, sink):
-        server.replay(TRACES / "simple.jsonl", chunk=7)
+        server.replay(wire("asterisk-22", "simple"), chunk=7)
         until(lambda: "call.ended" in sink.kinds())
     assert sink.kinds() == ["call.started", "call.offered", "call.connected", "call.ended"]
     assert sink.live == {}
@@ -321,7 +321,7 @@ def test_events_that_make_no_sense_are_counted_and_the_next_are_heard(
     with linked(server, sink) as link:
         server.event("Newchannel", Channel="PJSIP/101-00000001", CallerIDNum="16465550101")
         server.event("Newchannel", Uniqueid="x.1", Channel="PJSIP/1-1", ChannelState="16465550101x")
-        server.replay(TRACES / "simple.jsonl")
+        server.replay(wire("asterisk-22", "simple"))
         until(lambda: "call.ended" in sink.kinds())
         assert link.tracker.faults == 2
     assert "5550101" not in caplog.text
@@ -331,7 +331,7 @@ def test_a_listener_with_a_fault_does_not_end_the_link(server: FakeAsterisk) -> 
     sink = Sink()
     sink.raises = True
     with linked(server, sink) as link:
-        server.replay(TRACES / "simple.jsonl")
+        server.replay(wire("asterisk-22", "simple"))
         until(lambda: "call.ended" in sink.kinds())
         assert link.sink_faults > 0
     assert sink.downs == []
@@ -424,7 +424,7 @@ def test_hangup_finds_the_agents_leg(server: FakeAsterisk) -> None:
     sink = Sink()
     with linked(server, sink) as link:
         link.set_directory(Directory(agents={"PJSIP/101": "anna"}))
-        data = b"".join(_events_until(TRACES / "simple.jsonl", b"Event: HangupRequest"))
+        data = b"".join(_events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
         server.send(data)
         until(lambda: "call.connected" in sink.kinds())
         call = sink.heard[0].call
@@ -457,7 +457,7 @@ def channel(uid: str, name: str, **more: str) -> Fields:
 def test_after_a_gap_the_picture_is_the_pbxs_and_the_gap_is_said(server: FakeAsterisk) -> None:
     sink = Sink()
     with linked(server, sink):
-        server.send(b"".join(_events_until(TRACES / "simple.jsonl", b"Event: HangupRequest")))
+        server.send(b"".join(_events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest")))
         until(lambda: "call.connected" in sink.kinds())
         server.channels = [
             channel("1795000000.1", "PJSIP/102-00000009", CallerIDNum="102", Exten="103", Application="Dial"),
@@ -492,7 +492,7 @@ def test_after_a_gap_the_picture_is_the_pbxs_and_the_gap_is_said(server: FakeAst
 def test_a_call_that_lives_on_goes_on_with_its_id_and_number(server: FakeAsterisk) -> None:
     sink = Sink()
     with linked(server, sink):
-        data = b"".join(_events_until(TRACES / "simple.jsonl", b"Event: HangupRequest"))
+        data = b"".join(_events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
         server.send(data)
         until(lambda: "call.connected" in sink.kinds())
         bridge = data.split(b"BridgeUniqueid: ")[1].split(b"\r\n")[0].decode()
@@ -514,7 +514,7 @@ def test_a_call_that_lives_on_goes_on_with_its_id_and_number(server: FakeAsteris
 
 def test_a_standby_goes_on_where_the_holder_ended(server: FakeAsterisk) -> None:
     first, second = Sink(), Sink()
-    data = b"".join(_events_until(TRACES / "simple.jsonl", b"Event: HangupRequest"))
+    data = b"".join(_events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
     with linked(server, first):
         server.send(data)
         until(lambda: "call.connected" in first.kinds())
@@ -535,7 +535,7 @@ def test_a_standby_goes_on_where_the_holder_ended(server: FakeAsterisk) -> None:
 
 
 def test_events_during_the_snapshot_come_after_it_in_order(server: FakeAsterisk) -> None:
-    data = b"".join(_events_until(TRACES / "simple.jsonl", b"Event: HangupRequest"))
+    data = b"".join(_events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
 
     def busy_moment(fields: Fields) -> bytes:
         server.send(data)
@@ -564,7 +564,7 @@ def test_nothing_of_a_call_is_in_the_log(server: FakeAsterisk, caplog: pytest.Lo
     sink = Sink()
     with caplog.at_level(logging.DEBUG), linked(server, sink) as link:
         link.dial(order())
-        server.replay(TRACES / "queue_ringall.jsonl")
+        server.replay(wire("asterisk-22", "queue_ringall"))
         until(lambda: "call.ended" in sink.kinds())
         server.cut()
         until(lambda: len(sink.facts) >= 2)
@@ -576,7 +576,7 @@ def test_a_restricted_caller_is_not_shown_and_order_is_kept(server: FakeAsterisk
     server.presentation = "prohib_not_screened"
     sink = Sink()
     with linked(server, sink):
-        server.replay(TRACES / "two_interleaved.jsonl", chunk=50)
+        server.replay(wire("asterisk-22", "two_interleaved"), chunk=50)
         until(lambda: sink.kinds().count("call.ended") == 2)
     assert len(server.asked("Getvar")) == 2
     assert all(e.data["from"]["withheld"] for e in sink.heard if e.type is CallEventType.STARTED)
@@ -588,7 +588,7 @@ def test_without_an_answer_the_number_is_not_shown_and_nobody_waits_for_ever(ser
     server.answers["getvar"] = lambda fields: None
     sink = Sink()
     with linked(server, sink):
-        server.replay(TRACES / "simple.jsonl")
+        server.replay(wire("asterisk-22", "simple"))
         until(lambda: "call.ended" in sink.kinds())
     assert sink.heard[0].data["from"]["withheld"] is True
 
@@ -601,7 +601,7 @@ def test_a_user_who_may_not_ask_shows_numbers_and_says_so(
     )
     sink = Sink()
     with linked(server, sink):
-        server.replay(TRACES / "simple.jsonl")
+        server.replay(wire("asterisk-22", "simple"))
         until(lambda: "call.ended" in sink.kinds())
     assert sink.heard[0].data["from"]["number"] == "+15553001001"
     assert "write = reporting" in caplog.text

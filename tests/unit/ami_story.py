@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from recorded import zero_of
 
 from bridge.domain.calls import CallEvent, Directory
 from bridge.pbx.ami.codec import Decoder, Message
 from bridge.pbx.ami.hearing import UNHEARD
 from bridge.pbx.ami.tracker import Tracker
 
-TRACES = Path(__file__).parent.parent / "traces"
 AGENTS = Directory(agents={"PJSIP/101": "anna", "PJSIP/102": "bert"}, clients={"+15550001260": "acme"})
 Cut = Callable[[bytes], list[bytes]]
 
 
 def rows(path: Path) -> list[tuple[float, bytes]]:
     """(seconds since the epoch, bytes) of what the PBX sent."""
-    text = path.with_suffix(".md").read_text(encoding="utf-8")
-    found = re.search(r"t = 0 is (\S+?)Z", text)
-    assert found is not None
-    start = datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
+    start = zero_of(path).timestamp()
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [(start + r["t"], base64.b64decode(r["b64"])) for r in lines if r["dir"] == "in"]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from recorded import TRACES, name_of
 
 from bridge.pbx.ami.codec import (
     MAX_ACTION_HEADERS,
@@ -19,7 +20,7 @@ from bridge.pbx.ami.codec import (
 )
 from bridge.pbx.sim.ami import trace
 
-TRACES = sorted((Path(__file__).parent.parent / "traces").glob("asterisk-*/*.jsonl"))
+RECORDED = sorted(TRACES.glob("asterisk-*/*/wire.jsonl"))
 BANNER = b"Asterisk Call Manager/9.0.0\r\n"
 
 
@@ -88,7 +89,7 @@ def test_texts_hold_no_surrogates(data: bytes) -> None:
             text.encode("utf-8")
 
 
-@pytest.mark.parametrize("path", TRACES, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", RECORDED, ids=name_of)
 def test_traces_parse_alike_byte_by_byte(path: Path) -> None:
     data = b"".join(trace(path))
     whole = Decoder().feed(data)

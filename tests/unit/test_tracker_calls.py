@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from ami_story import AGENTS, TRACES, play, told
+from ami_story import AGENTS, play, told
+from recorded import wire
 
 from bridge.domain.calls import CallEventType
 from bridge.pbx.ami.resync import Snapshot, resync
@@ -250,7 +251,7 @@ def matches(story: list[str], expected: Expected) -> bool:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("scenario", STORIES)
 def test_the_story_is_the_witnesss(scenario: str, version: str) -> None:
-    events = play(TRACES / version / f"{scenario}.jsonl")
+    events = play(wire(version, scenario))
     stories = list(told(events).values())
     expected = STORIES[scenario]
     assert len(stories) == len(expected), stories
@@ -260,7 +261,7 @@ def test_the_story_is_the_witnesss(scenario: str, version: str) -> None:
 
 @pytest.mark.parametrize("scenario", TIMES)
 def test_wait_and_talk_are_the_witnesss(scenario: str) -> None:
-    events = play(TRACES / "asterisk-22" / f"{scenario}.jsonl")
+    events = play(wire("asterisk-22", scenario))
     ended = next(event for event in events if event.type is CallEventType.ENDED)
     wait, talk = TIMES[scenario]
     assert ended.data["wait_ms"] == pytest.approx(wait, abs=40)
@@ -268,12 +269,12 @@ def test_wait_and_talk_are_the_witnesss(scenario: str) -> None:
 
 
 def test_times_are_the_pbxs() -> None:
-    events = play(TRACES / "asterisk-22" / "simple.jsonl")
+    events = play(wire("asterisk-22", "simple"))
     assert events[0].at.isoformat() == "2026-11-22T06:53:00.872441+00:00"
 
 
 def test_parties_know_their_agent_and_the_did_its_client() -> None:
-    started, offered, connected, _ = play(TRACES / "asterisk-22" / "simple.jsonl")
+    started, offered, connected, _ = play(wire("asterisk-22", "simple"))
     assert started.data["client"] == "acme"
     assert started.data["from"] == {
         "device": "PJSIP/trunk",
@@ -297,7 +298,7 @@ def test_parties_know_their_agent_and_the_did_its_client() -> None:
 def test_a_recording_that_ends_in_silence_ends_uncertain(version: str) -> None:
     """The link fell silent before the PBX gave up: the end was not seen."""
     tracker = Tracker("lab", ("PJSIP/trunk",), AGENTS)
-    events = play(TRACES / version / "no_answer.jsonl", tracker)
+    events = play(wire(version, "no_answer"), tracker)
     lost = events[-1].at.timestamp() + 1
     done = resync(tracker, Snapshot(()), lost, lost + 30)
     [story] = told([*events, *done.batch.events]).values()
@@ -312,6 +313,6 @@ def test_a_recording_that_ends_in_silence_ends_uncertain(version: str) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_each_in_a_conference_is_a_call_that_starts_and_ends(version: str) -> None:
-    stories = told(play(TRACES / version / "conference.jsonl"))
+    stories = told(play(wire(version, "conference")))
     assert len(stories) == 3
     assert all(story[0].startswith("started") and story[-1].startswith("ended") for story in stories.values())

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from ami_story import AGENTS, TRACES, play, told
+from ami_story import AGENTS, play, told
+from recorded import TRACES, story_of
 
 from bridge.domain.calls import CallEvent, Expected
 from bridge.pbx.ami.tracker import Tracker
@@ -84,7 +85,7 @@ STORIES: dict[str, list[str]] = {
 
 
 def expected(path: Path) -> Expected:
-    text = path.with_suffix(".md").read_text(encoding="utf-8")
+    text = story_of(path)
     attempt = re.search(r"attempt (\S+);", text)
     number = re.search(r"the customer is (\+\d+)", text)
     assert attempt is not None and number is not None

@@ -7,9 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from ami_story import AGENTS, TRACES, messages, play, told
+from ami_story import AGENTS, messages, play, told
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from recorded import TRACES, name_of, scenario_of, wire
 
 from bridge.domain.calls import CallEvent, CallEventType, Expected
 from bridge.pbx.ami.codec import Message
@@ -17,8 +18,8 @@ from bridge.pbx.ami.resync import Snapshot, resync
 from bridge.pbx.ami.tracker import Tracker
 
 PATHS = sorted(TRACES.glob("**/*.jsonl"))
-WHOLE = [path for path in PATHS if path.stem != "no_answer"]
-NAMES = [f"{path.parent.name}-{path.stem}" for path in PATHS]
+WHOLE = [path for path in PATHS if scenario_of(path) != "no_answer"]
+NAMES = [name_of(path) for path in PATHS]
 LAST = {CallEventType.ENDED, CallEventType.MERGED}
 
 
@@ -53,7 +54,7 @@ def empty(tracker: Tracker) -> bool:
     return not (book.calls or book.channels or book.bridges or book.links or book.wires or book.expected)
 
 
-@pytest.mark.parametrize("path", WHOLE, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", WHOLE, ids=name_of)
 def test_every_rule_holds_and_nothing_is_left(path: Path) -> None:
     tracker = fresh()
     check(play(path, tracker))
@@ -64,7 +65,7 @@ def test_every_rule_holds_and_nothing_is_left(path: Path) -> None:
 def test_the_same_however_it_is_cut(path: Path) -> None:
     stamped = "ours" not in path.parts
     whole = play(path)
-    dice = random.Random(path.stem)
+    dice = random.Random(scenario_of(path))
 
     def randomly(chunk: bytes) -> list[bytes]:
         edges = sorted({0, len(chunk), *(dice.randrange(len(chunk) + 1) for _ in range(5))})
@@ -96,7 +97,7 @@ def test_a_dump_that_is_none_is_counted() -> None:
     assert fresh().restore({"a": "{}", "b": "rubbish", "c": '{"v":2}', "d": '{"v":1,"call":{}}'}) == 4
 
 
-@pytest.mark.parametrize("path", WHOLE, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", WHOLE, ids=name_of)
 def test_every_start_meets_one_end_wherever_the_link_is_lost(path: Path) -> None:
     heard = messages(path)
     for stop in range(0, len(heard), max(1, len(heard) // 12)):
@@ -283,5 +284,5 @@ def test_expectations_are_bounded() -> None:
 def test_a_hundred_calls_after_each_other_leave_nothing() -> None:
     tracker = fresh()
     for _ in range(100):
-        play(TRACES / "asterisk-22" / "attended_code.jsonl", tracker)
+        play(wire("asterisk-22", "attended_code"), tracker)
     assert empty(tracker)
