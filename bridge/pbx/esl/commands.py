@@ -1,0 +1,223 @@
+"""The connection of the user that commands: dial, hang up, ask for receipts. All of it runs in the link's hub."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import gevent
+from gevent.event import AsyncResult, Event
+
+from bridge.domain.errors import RingbridgeError
+from bridge.pbx.calls.model import Channel
+from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, NotAllowed, Pause, Timings, told
+from bridge.pbx.esl.codec import Event as EslEvent
+from bridge.pbx.esl.codec import LocalError
+from bridge.pbx.esl.orders import dial_job, hang_up, originate, receipt
+from bridge.pbx.esl.session import JOB, Session
+from bridge.pbx.esl.tracker import Batch, Tracker
+from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
+from bridge.settings import Pbx
+from bridge.uptime import uptime
+
+log = logging.getLogger(__name__)
+
+_GONE = "no such channel"
+
+
+class Commander:
+    """Keeps the connection up, and sends each command at most once."""
+
+    def __init__(
+        self,
+        pbx: Pbx,
+        secret: str,
+        timings: Timings,
+        tracker: Tracker,
+        deliver: Callable[[Batch], None],
+        synced: Callable[[], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        """`changed` is told when commands can be sent, and when they cannot any more."""
+        self._pbx = pbx
+        self._secret = secret
+        self._timings = timings
+        self._tracker = tracker
+        self._deliver = deliver
+        self._synced = synced
+        self._changed = changed
+        self._session: Session | None = None
+        self._tried: Event | None = None
+        self.fault = "not connected yet"
+        """Why there is no connection, for a person."""
+        self.counts: Counter[str] = Counter()
+        """What its connections refused so far, the one that is up left out."""
+
+    @property
+    def up(self) -> bool:
+        """Whether commands can be sent."""
+        return self._session is not None and self._session.up
+
+    @property
+    def refused(self) -> Counter[str]:
+        """What came over its connections and was refused, by reason."""
+        session = self._session
+        return self.counts if session is None else self.counts + session.counts
+
+    def tried(self) -> None:
+        """Wait until the first try is over, however it ended; not for long."""
+        if self._tried is None or not self._tried.wait(self._timings.commands):
+            log.info("the command user of PBX %s is not signed in yet", self._pbx.name)
+
+    def keep(self, ending: Event) -> None:
+        """Connect, again and again, until it is over."""
+        self._tried = Event()
+        pause = Pause(self._timings)
+        while not ending.is_set():
+            refused = False
+            try:
+                self._once(pause)
+            except RingbridgeError as error:
+                self.fault = error.message
+                refused = isinstance(error, (LoginRefused, NotAllowed))
+                (log.error if refused else log.warning)("PBX %s, commands: %s", self._pbx.name, error.message)
+                self._tried.set()
+            except Exception as error:
+                # The link must outlive whatever one connection does.
+                self.fault = f"a fault in the link ({type(error).__name__}); it is in the log"
+                log.exception("the command connection of %s failed", self._pbx.name)
+            self._changed()
+            ending.wait(pause.next(refused=refused))
+
+    def _once(self, pause: Pause) -> None:
+        lost: AsyncResult[str] = AsyncResult()
+        session = Session.open(
+            self._pbx,
+            self._pbx.command_username,
+            self._secret,
+            on_events=_ignore,
+            on_lost=lost.set,
+            names=(JOB,),
+            timings=self._timings,
+        )
+        tried = self._tried
+        try:
+            session.learn_clock()
+            self._session = session
+            if tried is not None:
+                tried.set()
+            pause.reset()
+            self._changed()
+            self.fault = lost.get()
+        finally:
+            self._session = None
+            if tried is not None:
+                tried.clear()
+            self.counts += session.counts
+            session.close()
+
+    def dial(self, order: DialOrder, deadline: float) -> Outcome:
+        """One originate, or none. See PbxLink."""
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if uptime() >= order.until:
+            return Outcome(False, Reason.STALE, "it is too late for this dial; nothing was dialled")
+        until = session.pbx_time(order.until)
+        if until is None:
+            return Outcome(
+                False,
+                Reason.LINK_DOWN,
+                "the PBX does not say its time (strepoch in the command user's esl-allowed-api); nothing was dialled",
+            )
+        try:
+            command = originate(order, int(until))
+        except LocalError as error:
+            return Outcome(False, Reason.REFUSED, error.message)
+        if not self._synced():
+            return Outcome(
+                False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was dialled"
+            )
+        self._tracker.expect(replace(order.expected, attempt=order.attempt))
+        try:
+            session.start_job(command, dial_job(order.attempt), deadline)
+        except (LinkDown, LocalError) as error:
+            self._tracker.unexpect(order.attempt)
+            return Outcome(False, Reason.LINK_DOWN, error.message)
+        except NotAllowed as error:
+            self._tracker.unexpect(order.attempt)
+            return Outcome(False, Reason.REFUSED, f"the PBX refused: {error.message}")
+        except NoReply as error:
+            return Outcome(False, Reason.TIMEOUT, error.message)
+        return Outcome(True, Reason.SENT, "the PBX dials")
+
+    def hangup(self, call_id: str, agent: str | None) -> Outcome:
+        """Hang up that agent's leg, or every leg. See PbxLink."""
+        book = self._tracker.book
+        call = book.calls.get(call_id)
+        if call is None:
+            return Outcome(False, Reason.NOT_FOUND, "that call is over")
+        if agent is None:
+            legs = [book.channels[uid] for uid in call.legs]
+        else:
+            guest = [book.channels[call.guest]] if call.guest in book.channels else []
+            legs = [leg for leg in [*guest, *book.live_legs(call)] if book.party(leg).agent == agent]
+            legs = sorted(legs, key=lambda leg: (leg.bridge is not None, leg.state, leg.born))[-1:]
+        if not legs:
+            return Outcome(False, Reason.NOT_FOUND, "that agent has no phone in the call")
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if agent is not None:
+            self._tracker.leg_wants_end(legs[0], call, None, time.time())
+            self._deliver(Batch(*book.take()))
+        return self._hang_up_legs(session, legs)
+
+    def _hang_up_legs(self, session: Session, legs: Sequence[Channel]) -> Outcome:
+        asked = [gevent.spawn(_asked, session, hang_up(leg.uid)) for leg in legs]
+        gevent.joinall(asked)
+        answers = [greenlet.value for greenlet in asked]
+        # A leg that is gone already is as good as hung up, but then the PBX did nothing for us.
+        if any(isinstance(answer, str) and answer.startswith("+OK") for answer in answers):
+            return Outcome(True, Reason.SENT, "hung up")
+        if any(isinstance(answer, NoReply) for answer in answers):
+            return Outcome(False, Reason.TIMEOUT, "the PBX did not answer; look whether the call has ended")
+        for answer in answers:
+            if isinstance(answer, NotAllowed):
+                return Outcome(False, Reason.REFUSED, f"the PBX refused: {answer.message}")
+            if isinstance(answer, str):
+                gone = _GONE in answer.lower()
+                return Outcome(
+                    False,
+                    Reason.NOT_FOUND if gone else Reason.REFUSED,
+                    "that phone has hung up already" if gone else f"the PBX refused: {told(answer.strip())}",
+                )
+        return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the call goes on")
+
+    def receipts(self, attempt: str) -> Receipts:
+        """What the PBX's hash says of the attempt's legs. See PbxLink."""
+        return Receipts(self._receipt(attempt, "agent"), self._receipt(attempt, "customer"))
+
+    def _receipt(self, attempt: str, leg: str) -> bool | None:
+        session = self._session
+        if session is None:
+            return None
+        try:
+            text = session.run(receipt(attempt, leg)).strip()
+        except (LinkDown, NoReply, NotAllowed, LocalError):
+            return None
+        return None if text.startswith("-") else bool(text)
+
+
+def _asked(session: Session, command: str) -> str | RingbridgeError:
+    try:
+        return session.run(command)
+    except RingbridgeError as error:
+        return error
+
+
+def _ignore(events: list[EslEvent]) -> None:
+    """The session itself looks for the reports of its jobs."""
