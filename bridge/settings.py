@@ -11,12 +11,13 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import secrets
 import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -96,6 +97,18 @@ class Dialing(_Section):
     command_deadline_seconds: int = Field(default=10, ge=2, le=60)
 
 
+_FREESWITCH = {
+    "port": 8021,
+    "username": "",
+    "context": "default",
+    "dial": "sofia/gateway/trunk/{number}",
+    "trunks": ("sofia/gateway/*", "sofia/external"),
+}
+"""Where a FreeSWITCH's settings begin, key by key; without a username it is the event socket's own password."""
+_FREESWITCH_USER = re.compile(r"([^\s:@]+(@[A-Za-z0-9_.-]+)?)?")
+_DEFAULT_PASSWORD = "ClueCon"
+
+
 class Pbx(_Section):
     """One PBX that Ringbridge stands beside."""
 
@@ -104,7 +117,7 @@ class Pbx(_Section):
     host: Host = "127.0.0.1"
     port: int = Field(default=5038, ge=1, le=65535)
     username: str = "ringbridge"
-    """The user that reads events."""
+    """The user that reads events. On a FreeSWITCH `user@domain` of its directory, or empty."""
     secret: SecretStr | None = None
     secret_file: Path | None = None
     command_username: str = "ringbridge-dial"
@@ -112,6 +125,8 @@ class Pbx(_Section):
     secret, `username` sends the commands too."""
     command_secret: SecretStr | None = None
     command_secret_file: Path | None = None
+    allow_default_password: bool = False
+    """Let a FreeSWITCH have the password that every FreeSWITCH is installed with."""
     tls: bool = False
     tls_ca: Path | None = None
     """A certificate authority to trust besides the system's, for a PBX that signs its own."""
@@ -138,28 +153,47 @@ class Pbx(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _esl_port(cls, values: Any) -> Any:
+    def _freeswitch_defaults(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("kind") == "freeswitch":
-            return {"port": 8021, **values}
+            return {**_FREESWITCH, **values}
         return values
 
     @model_validator(mode="before")
     @classmethod
     def _one_user_for_both(cls, values: Any) -> Any:
         own = {"command_username", "command_secret", "command_secret_file"}
-        if isinstance(values, dict) and not own & values.keys() and values.get("username"):
-            return {**values, "command_username": values["username"]}
+        if isinstance(values, dict) and not own & values.keys():
+            if values.get("kind") == "freeswitch":
+                return {**values, "command_username": values.get("username", "")}
+            if values.get("username"):
+                return {**values, "command_username": values["username"]}
         return values
 
+    @model_validator(mode="after")
+    def _freeswitch_users(self) -> Self:
+        if self.kind == "freeswitch":
+            for user in (self.username, self.command_username):
+                if not _FREESWITCH_USER.fullmatch(user):
+                    raise ValueError(f'{user!r} is no "user@domain" of a FreeSWITCH directory')
+        return self
+
     def read_secret(self) -> str:
-        """The secret of the event user. Raises SettingsError where none is set or readable."""
-        return _secret(self.name, "secret", self.secret, self.secret_file)
+        """The secret of the event user. Raises SettingsError where none is set or readable, or it is the default."""
+        return self._own(_secret(self.name, "secret", self.secret, self.secret_file))
 
     def read_command_secret(self) -> str:
-        """The secret of the command user. Raises SettingsError where none is set or readable."""
+        """The secret of the command user. Raises as `read_secret`."""
         if self.command_secret is None and self.command_secret_file is None and self.command_username == self.username:
             return self.read_secret()
-        return _secret(self.name, "command_secret", self.command_secret, self.command_secret_file)
+        return self._own(_secret(self.name, "command_secret", self.command_secret, self.command_secret_file))
+
+    def _own(self, secret: str) -> str:
+        if self.kind == "freeswitch" and secret == _DEFAULT_PASSWORD and not self.allow_default_password:
+            raise SettingsError(
+                f"PBX {self.name!r} has the password that every FreeSWITCH is installed with; change it in "
+                "event_socket.conf.xml and here, or set allow_default_password = true"
+            )
+        return secret
 
 
 def _secret(pbx: str, key: str, value: SecretStr | None, file: Path | None) -> str:

@@ -137,3 +137,6 @@ class PbxLink(Protocol):
 
     def live_calls(self) -> frozenset[str]:
         """Ids of the calls that are alive; as `live_attempts`."""
+
+    def counts(self) -> Mapping[str, float]:
+        """What it refused, lost and measured since it was made, for /metrics; never waits."""

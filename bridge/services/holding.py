@@ -400,6 +400,7 @@ class Holding:
         counts = {f"events_{kind}": count for kind, count in dict(self._sink.counts).items()}
         counts |= {f"command_{what}": count for what, count in dict(self._orders.counts).items()}
         counts |= dict(self._reconciler.counts)
+        counts |= {f"link_{what}": count for what, count in self._link.counts().items()}
         return {
             **counts,
             "connected": int(self._sink.connected),

@@ -19,7 +19,6 @@ from bridge.services import lease
 from bridge.services.holding import Holding, OpenLink
 from bridge.services.lease import LeaseKeeper
 from bridge.services.publishing import Outbox
-from bridge.services.startup import check_supported
 from bridge.settings import Pbx, Settings
 from bridge.store.database import Sessions, open_database
 
@@ -54,7 +53,6 @@ def run(settings: Settings, pbx_name: str, opener: OpenLink | None = None) -> No
 
 def _check(settings: Settings, pbx: Pbx) -> None:
     """What no waiting mends is said before the lease is taken. Raises SettingsError."""
-    check_supported(pbx)
     pbx.read_secret()
     if settings.dialing.mode == "dial":
         pbx.read_command_secret()

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from bridge.domain.errors import Conflict, SettingsError, Unavailable
 from bridge.live.connection import connect
 from bridge.services.supervisor import Child
-from bridge.settings import Pbx, Settings
+from bridge.settings import Settings
 
 _WEB, _WORK, _RECORD, _LINK, _REDIS = range(10, 60, 10)
 """Ranks of stopping: the web takes no more, the workers finish their job, what was heard is written, the links go, then
@@ -30,18 +30,9 @@ def check_settings(settings: Settings) -> None:
             "the settings name no PBX: run `ringbridge init`, or write a [[pbx]] table into ringbridge.toml"
         )
     for pbx in settings.pbx:
-        check_supported(pbx)
         pbx.read_secret()
         if settings.dialing.mode == "dial":
             pbx.read_command_secret()
-
-
-def check_supported(pbx: Pbx) -> None:
-    """Raises SettingsError for a kind of PBX that this version cannot link to."""
-    if pbx.kind == "freeswitch":
-        raise SettingsError(
-            f"PBX {pbx.name!r} is a FreeSWITCH, which this version does not support yet; Asterisk it does"
-        )
 
 
 def lock_data_dir(settings: Settings) -> int:

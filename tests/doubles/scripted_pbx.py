@@ -202,6 +202,9 @@ class ScriptedLink:
             raise Unavailable("the scripted PBX does not answer")
         return frozenset(reply["calls"])
 
+    def counts(self) -> Mapping[str, float]:
+        return {}
+
     def _ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         connection = self._connection
         if connection is None:

@@ -210,7 +210,7 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(up: Up) -> None:
     [
         ('[[pbx]]\nname = "lab"\n', 3, "PBX 'lab' has neither secret nor secret_file"),
         ('[[pbx]]\nname = "lab"\nsecret = "a"\n', 3, "neither command_secret nor command_secret_file"),
-        ('[[pbx]]\nname = "lab"\nkind = "freeswitch"\nsecret = "a"\n', 3, "does not support yet"),
+        ('[[pbx]]\nname = "lab"\nkind = "freeswitch"\nsecret = "ClueCon"\n', 3, "every FreeSWITCH is installed with"),
         ('data_dir = "/proc/none"\n[[pbx]]\nname = "l"\nsecret = "a"\ncommand_secret = "b"\n', 3, "cannot be used"),
         (
             '[redis]\nurl = "redis://127.0.0.1:1/0"\n[[pbx]]\nname = "l"\nsecret = "a"\ncommand_secret = "b"\n',

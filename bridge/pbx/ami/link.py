@@ -311,6 +311,10 @@ class AmiLink:
             raise Unavailable("the link to the PBX is too busy to say which calls are alive")
         return found
 
+    def counts(self) -> Mapping[str, float]:
+        """See PbxLink."""
+        return {"faults": self.tracker.faults, "sink_faults": self.sink_faults}
+
     def dial(self, order: DialOrder) -> Outcome:
         """See PbxLink."""
         down = Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; nothing was dialled")
