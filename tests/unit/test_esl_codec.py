@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from recorded import TRACES, name_of, scenario_of, wire
 
 from bridge.pbx.esl.codec import (
     MAX_COMMAND_HEADERS,
@@ -23,9 +24,8 @@ from bridge.pbx.esl.codec import (
 from bridge.pbx.sim.esl import GREETING, event_frame, events_of, framed, reply
 from bridge.pbx.trace import received
 
-TRACES = Path(__file__).parent.parent / "traces"
-RECORDED = sorted(TRACES.glob("freeswitch-*/*.jsonl.gz"))
-TWICE = [path for path in sorted((TRACES / "freeswitch-1.11-json").glob("*.gz")) if "originate" not in path.name]
+RECORDED = sorted(TRACES.glob("freeswitch-*/*/wire.jsonl.gz"))
+TWICE = [name for name in sorted(map(scenario_of, RECORDED[: len(RECORDED) // 2])) if "originate" not in name]
 """Heard by two connections at once, one in each encoding."""
 HOSTILE = "Eve\nEvent-Name: CHANNEL_HANGUP_COMPLETE\nX-Spoof: yes"
 
@@ -158,7 +158,7 @@ def test_both_encodings_of_any_event_come_out_alike(event: Event, body: str | No
         assert read(event_frame(event, encoding)) == [event]
 
 
-@pytest.mark.parametrize("path", RECORDED, ids=lambda p: f"{p.parent.name}-{p.stem}")
+@pytest.mark.parametrize("path", RECORDED, ids=name_of)
 def test_traces_parse_alike_byte_by_byte(path: Path) -> None:
     data = b"".join(received(path))
     decoder = Decoder()
@@ -171,21 +171,21 @@ def test_traces_parse_alike_byte_by_byte(path: Path) -> None:
     assert whole[-1].kind in ("disconnect", "event")
 
 
-@pytest.mark.parametrize("path", TWICE, ids=lambda p: p.stem.removesuffix(".jsonl"))
-def test_one_call_heard_in_both_encodings_reads_the_same(path: Path) -> None:
+@pytest.mark.parametrize("scenario", TWICE)
+def test_one_call_heard_in_both_encodings_reads_the_same(scenario: str) -> None:
     heard = [
-        [event for _, event in events_of(received(TRACES / f"freeswitch-1.11-{encoding}" / path.name))]
+        [event for _, event in events_of(received(wire(f"freeswitch-1.11-{encoding}", scenario)))]
         for encoding in ("json", "plain")
     ]
     assert len(heard[0]) == len(heard[1])
     # The two values that hold a caller's literal %0A: in the plain encoding it looks like a real line feed.
-    lossy = {"variable_sip_full_from", "variable_sip_from_display"} if "hostile" in path.name else set()
+    lossy = {"variable_sip_full_from", "variable_sip_from_display"} if "hostile" in scenario else set()
     for one, other in zip(*heard, strict=True):
         assert {k: v for k, v in one.items() if k not in lossy} == {k: v for k, v in other.items() if k not in lossy}
 
 
 def test_a_callers_name_forges_no_header() -> None:
-    heard = [event for _, event in events_of(received(TRACES / "freeswitch-1.11-json" / "hostile_name.jsonl.gz"))]
+    heard = [event for _, event in events_of(received(wire("freeswitch-1.11-json", "hostile_name")))]
     assert any(event.get("Caller-Caller-ID-Name") == HOSTILE for event in heard)
     assert not any("X-Spoof" in event for event in heard)
     assert [event["Event-Name"] for event in heard].count("CHANNEL_HANGUP_COMPLETE") == 2
