@@ -11,6 +11,8 @@ Event = Mapping[str, str]
 """One event: header names to text, a body under `_body`."""
 
 CUSTOM = "CUSTOM"
+DIAL_JOB = "rb-dial-"
+"""How the Job-UUIDs of our originates may begin; the attempt follows. The bare attempt does as well."""
 
 HEARD: dict[str, str] = {
     "CHANNEL_CREATE": "new_channel",
