@@ -5,31 +5,70 @@ All other tests know the PBX by what the lab says of it, and by what people hear
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import unquote
 
-from ringbridge_lab.lab import Lab
+from ringbridge_lab.lab import Lab, wait_until
 
 
 @contextmanager
 def without_trunk(lab: Lab) -> Iterator[None]:
     """The PBX does not know its trunk."""
-    path = lab.dir / "company" / "etc" / "pjsip.conf"
-    whole = path.read_text(encoding="utf-8")
+    take, give = _TRUNK[lab.pbx]
+    take(lab)
     try:
-        path.write_text(whole.replace("[trunk](leg)", "[elsewhere](leg)"), encoding="utf-8")
-        with lab.company_ami() as ami:
-            ami.command("module reload res_pjsip.so")
         yield
     finally:
-        path.write_text(whole, encoding="utf-8")
-        with lab.company_ami() as ami:
-            ami.command("module reload res_pjsip.so")
+        give(lab)
 
 
 def callers_name(lab: Lab) -> str:
     """The name that the PBX took from the one call of the trunk."""
+    if lab.pbx == "freeswitch":
+        with lab.company_esl() as esl:
+            rows = json.loads(esl.api("show channels as json"))["rows"]
+            trunk = next(row["uuid"] for row in rows if row["name"].startswith("sofia/external/"))
+            return esl.variable(trunk, "caller_id_name").replace("\\", "")
     with lab.company_ami() as ami:
         listing = ami.command("core show channels concise")
         trunk = next(line.split("!")[0] for line in listing.splitlines() if line.startswith("PJSIP/trunk"))
         return ami.action("Getvar", Channel=trunk, Variable="CALLERID(name)")["Value"].replace("\\", "")
+
+
+def kept(lab: Lab, name: str) -> str:
+    """What this PBX makes of a caller's name: FreeSWITCH decodes it, and breaks what would be a variable."""
+    return unquote(name).replace("${", "%{") if lab.pbx == "freeswitch" else name
+
+
+def _hide_endpoint(lab: Lab) -> None:
+    _rewrite_pjsip(lab, "[trunk](leg)", "[elsewhere](leg)")
+
+
+def _show_endpoint(lab: Lab) -> None:
+    _rewrite_pjsip(lab, "[elsewhere](leg)", "[trunk](leg)")
+
+
+def _rewrite_pjsip(lab: Lab, old: str, new: str) -> None:
+    path = lab.dir / "company" / "etc" / "pjsip.conf"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    with lab.company_ami() as ami:
+        ami.command("module reload res_pjsip.so")
+
+
+def _kill_gateway(lab: Lab) -> None:
+    with lab.company_esl() as esl:
+        esl.api("sofia profile external killgw trunk")
+        wait_until(
+            lambda: "Invalid Gateway" in esl.api("sofia status gateway trunk"), seconds=10, what="the gateway to go"
+        )
+
+
+def _read_gateway(lab: Lab) -> None:
+    with lab.company_esl() as esl:
+        esl.api("sofia profile external rescan")
+    wait_until(lab.company.reachable, seconds=30, what="the gateway to come back")
+
+
+_TRUNK = {"asterisk": (_hide_endpoint, _show_endpoint), "freeswitch": (_kill_gateway, _read_gateway)}

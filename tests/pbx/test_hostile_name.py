@@ -1,0 +1,75 @@
+"""Names that callers choose to do harm with, in raw SIP to a real PBX: each is one call and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from links import Link, Sink, link_to
+from rig import until
+from sip import RawCaller
+
+from bridge.domain.calls import CallEventType, Directory
+from ringbridge_lab.lab import Lab
+
+pytestmark = pytest.mark.pbx
+
+CALLER, DID = "+16465550133", "+12125550101"
+NAMES = {
+    "encoded line feeds": b"Ann%0AEvent-Name: CHANNEL_HANGUP_COMPLETE%0AUnique-ID: 1%0AHangup-Cause: USER_BUSY",
+    "encoded line ends": b"%0D%0A%0D%0AContent-Length: 999999%0D%0A%0D%0A",
+    "encoded event": b"x%0D%0A%0D%0AEvent: Hangup%0D%0AUniqueid: 1%0D%0ACause: 17%0D%0A%0D%0A",
+    "encoded twice": b"x%250AEvent-Name: CHANNEL_HANGUP_COMPLETE",
+    "controls": b"a\x01\x02\x07\x08\x0b\x0c\x1b[2J\x7fz",
+    "encoded controls": b"a%00%01%1B%7Fz",
+    "a kilobyte of emoji": "📞".encode() * 256,
+    "invalid UTF-8": b"\xff\xfe\xc3\x28\xa0\xed\xa0\x80",
+    "cut in a character": "Ünï".encode()[:-1],
+    "quotes and braces": rb"\"}, {\"Event-Name\": \"HEARTBEAT\", ${hupall} {rb_attempt=1} [x=y]",
+    "a variable": b"${system(touch /tmp/x)}${SHELL(true)}",
+}
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+def link(lab: Lab, sink: Sink) -> Iterator[Link]:
+    made = link_to(lab, sink)
+    made.set_directory(Directory(agents={lab.device("101"): "anna"}))
+    made.start()
+    try:
+        until(lambda: sink.facts, what="the resync")
+        yield made
+    finally:
+        made.stop()
+        assert made.tracker.faults == 0
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_a_hostile_name_is_one_call_and_nothing_else(lab: Lab, link: Link, sink: Sink, name: bytes) -> None:
+    lab.phone("101", answer_after=0.3)
+    caller = RawCaller(lab, DID, CALLER, name)
+    try:
+        assert caller.call() == 200
+        until(lambda: sink.of(CallEventType.CONNECTED))
+        caller.hang_up()
+        until(lambda: sink.of(CallEventType.ENDED))
+    finally:
+        caller.close()
+    lab.wait_idle()
+    # Whoever calls next is heard as ever, on the same connection.
+    lab.call(DID, caller="+16465550111", hangup_after=0.3).wait_for("ended")
+    until(lambda: len(sink.of(CallEventType.ENDED)) == 2)
+    assert sink.kinds() == ["started", "offered", "connected", "ended"] * 2
+    assert sink.downs == []
+    first = sink.heard[0]
+    assert [event.call for event in sink.heard] == [first.call] * 4 + [sink.heard[-1].call] * 4
+    ended = sink.heard[3].data
+    assert (ended["cause"], ended["from"]["number"], ended["to"]["number"]) == ("completed", CALLER, DID)
+    assert ended["ended_by"]["number"] == CALLER
+    said = first.data["from"]["name"]
+    assert said is None or (said.isprintable() and len(said) <= 200), said
+    assert sink.live == {}
