@@ -16,7 +16,8 @@ from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, NotAllowed, Pause, Timings, told
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.codec import LocalError
-from bridge.pbx.esl.orders import dial_job, hang_up, originate, receipt
+from bridge.pbx.esl.hearing import number
+from bridge.pbx.esl.orders import dial_job, hang_up, originate, receipt, remember_since, since
 from bridge.pbx.esl.session import JOB, Session
 from bridge.pbx.esl.tracker import Batch, Tracker
 from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
@@ -51,6 +52,10 @@ class Commander:
         self._changed = changed
         self._session: Session | None = None
         self._tried: Event | None = None
+        self.since: int | None = None
+        """From which second of the PBX's own clock on it has kept receipts; None where it does not say."""
+        self.proven_since: int | None = None
+        """What the link last told others of `since`: only then does a receipt that is not there prove anything."""
         self.fault = "not connected yet"
         """Why there is no connection, for a person."""
         self.counts: Counter[str] = Counter()
@@ -106,6 +111,7 @@ class Commander:
         tried = self._tried
         try:
             session.learn_clock()
+            self.since = self._learn_since(session)
             self._session = session
             if tried is not None:
                 tried.set()
@@ -118,6 +124,18 @@ class Commander:
                 tried.clear()
             self.counts += session.counts
             session.close()
+
+    def _learn_since(self, session: Session) -> int | None:
+        """Receipts are in the PBX's memory: a restart or a reload of mod_hash forgets them, and this mark with them."""
+        now = session.pbx_time(uptime())
+        if now is None:
+            return None
+        try:
+            session.run(remember_since(int(now)))
+            return number(session.run(since()).strip())
+        except NotAllowed as error:
+            log.warning("PBX %s, commands: %s", self._pbx.name, error.message)
+            return None
 
     def dial(self, order: DialOrder, deadline: float) -> Outcome:
         """One originate, or none. See PbxLink."""
@@ -199,17 +217,35 @@ class Commander:
 
     def receipts(self, attempt: str) -> Receipts:
         """What the PBX's hash says of the attempt's legs. See PbxLink."""
-        return Receipts(self._receipt(attempt, "agent"), self._receipt(attempt, "customer"))
-
-    def _receipt(self, attempt: str, leg: str) -> bool | None:
         session = self._session
         if session is None:
-            return None
+            return Receipts(None, None)
         try:
-            text = session.run(receipt(attempt, leg)).strip()
-        except (LinkDown, NoReply, NotAllowed, LocalError):
-            return None
-        return None if text.startswith("-") else bool(text)
+            commands = [receipt(attempt, "agent"), receipt(attempt, "customer"), since()]
+        except LocalError:
+            return Receipts(None, None)
+        asked = [gevent.spawn(_in_hash, session, command) for command in commands]
+        gevent.joinall(asked)
+        agent, customer, kept = (greenlet.value for greenlet in asked)
+        begun, proven = number(kept), self.proven_since
+        proves = begun is not None and proven is not None and begun <= proven
+        return Receipts(_was_dialled(agent, proves), _was_dialled(customer, proves))
+
+
+def _in_hash(session: Session, command: str) -> str | None:
+    """What the PBX's hash holds there, empty where nothing; None where that is not known."""
+    try:
+        text = session.run(command).strip()
+    except (LinkDown, NoReply, NotAllowed):
+        return None
+    return None if text.startswith("-") else text
+
+
+def _was_dialled(text: str | None, proves: bool) -> bool | None:
+    """What a receipt, or its absence, proves."""
+    if text:
+        return True
+    return False if text is not None and proves else None
 
 
 def _asked(session: Session, command: str) -> str | RingbridgeError:

@@ -37,7 +37,7 @@ T = TypeVar("T")
 MAX_GATHERED = 20_000
 """Events kept while a snapshot is taken; each is some 20 kB."""
 _SLACK = 1.0
-_VERSION = re.compile(r"\(Version (\S+)")
+_VERSION = re.compile(r"\(Version ([^\s)]+)")
 _AGE = re.compile(r"(\d{1,9}) (year|day|hour|minute|second)s?\b")
 _SECONDS = {"year": 365 * 86400, "day": 86400, "hour": 3600, "minute": 60, "second": 1}
 
@@ -158,11 +158,19 @@ class EslLink:
         self._deliver(done.batch)
         gathered, self._gathered = self._gathered or [], None
         version, started = read_status(status, now)
-        facts = PbxFacts(started, version, done.appeared, done.vanished)
+        facts = PbxFacts(self._since(session, started, now), version, done.appeared, done.vanished)
         self._synced = True
         self._say(lambda: self._sink.resynced(facts))
         self._commands_changed()
         self._apply(gathered)
+
+    def _since(self, session: Session, started: datetime | None, now: float) -> datetime | None:
+        """From when on the PBX remembers what it dialled: its start, or that of its receipts."""
+        since = self._commander.proven_since = self._commander.since
+        clock = session.pbx_time(uptime())
+        if started is None or since is None or clock is None:
+            return started
+        return max(started, datetime.fromtimestamp(since - clock + now, UTC))
 
     def _ask(self, session: Session, command: str) -> str:
         return session.api(command, self._timings.resync)

@@ -1,4 +1,8 @@
-"""The commands we send, built from values that match their allow-list pattern."""
+"""The commands we send, built from values that match their allow-list pattern.
+
+FreeSWITCH expands the originate before it runs it, and splits it at spaces, commas and brackets; no value that passes
+its pattern holds any of these, a dollar sign, a quote or a line's end.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,9 @@ _ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LAST_SECOND = range(1_000_000_000, 10_000_000_000)
 REALM = "ringbridge"
+"""Of the PBX's hash, where receipts are."""
+SECOND_LEG = "ringbridge-go"
+"""Our context, which the first leg enters once it has answered."""
 
 
 def dial_job(attempt: str) -> str:
@@ -39,7 +46,42 @@ def originate(order: DialOrder, until: int) -> str:
         raise LocalError("a ring time must be 1 to 300 whole seconds", field="ring_seconds")
     if until not in _LAST_SECOND:
         raise LocalError("the PBX's clock is not of this age", field="until")
-    return f"expand originate {order.attempt}"
+    variables = {
+        "rb_attempt": order.attempt,
+        "rb_first": order.first,
+        "rb_leg": order.first,
+        "rb_agent": order.agent_device,
+        "rb_number": order.number,
+        "rb_dial": order.dial_string,
+        **({"rb_caller": order.caller_id} if order.caller_id is not None else {}),
+        "rb_agent_ring": str(order.agent_ring_seconds),
+        "rb_customer_ring": str(order.customer_ring_seconds),
+        **_shown(order.number if order.first == "agent" else order.caller_id or "anonymous"),
+        "ignore_early_media": "true",
+        "originate_timeout": str(rings[order.first]),
+        "call_timeout": str(rings[order.first]),
+        "hangup_after_bridge": "true",
+        "sip_h_X-Ringbridge-Attempt": order.attempt,
+        # A phone book entry may ring several phones, and two channels cannot have one id.
+        **({"origination_uuid": order.attempt} if order.first == "customer" else {}),
+    }
+    target = order.agent_device if order.first == "agent" else order.dial_string
+    joined = ",".join(f"{name}={value}" for name, value in variables.items())
+    fenced = _fenced(order.attempt, order.first, until, target)
+    return f"expand originate {{{joined}}}{fenced} {order.number} XML {SECOND_LEG}"
+
+
+def _shown(number: str) -> dict[str, str]:
+    return {"origination_caller_id_number": number, "origination_caller_id_name": number}
+
+
+def _fenced(attempt: str, first: str, until: int, target: str) -> str:
+    """The first leg's target, which FreeSWITCH makes of this only once and in time; dialplan/README.md tells why."""
+    verb = f"${{cond(${{strepoch()}} <= {until} ? insert_ifempty : select)}}"
+    made = f"${{hash({verb}/{REALM}/{attempt}-{first}/${{strepoch()}})}}"
+    refused = f"${{regex({made}|^-ERR.*|error/LOSE_RACE)}}"
+    stale = f"${{regex({refused}|^[0-9]*$|error/STALE_DATE)}}"
+    return f"${{regex({stale}|^[+]OK|{target})}}"
 
 
 def hang_up(channel: str) -> str:
@@ -52,6 +94,16 @@ def receipt(attempt: str, leg: str) -> str:
     """The command that asks for a leg's receipt. Raises LocalError."""
     _match(_ATTEMPT, attempt, "attempt")
     return f"hash select/{REALM}/{attempt}-{leg}"
+
+
+def remember_since(second: int) -> str:
+    """The command that writes down from when on the PBX has kept receipts, where that is not written yet."""
+    return f"hash insert_ifempty/{REALM}/since/{second}"
+
+
+def since() -> str:
+    """The command that asks from when on the PBX has kept receipts."""
+    return f"hash select/{REALM}/since"
 
 
 def _match(pattern: re.Pattern[str], value: str, name: str) -> None:
