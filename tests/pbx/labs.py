@@ -22,7 +22,7 @@ asterisk_only = pytest.mark.parametrize("lab", ["asterisk"], indirect=True, scop
 
 @contextmanager
 def raised(kind: str, folder: Path) -> Iterator[Lab]:
-    """A lab whose company has that kind of PBX, taken down at the end; the test is skipped where the machine has none."""
+    """A lab whose company has that kind of PBX; the test is skipped where the machine has none."""
     if kind == "freeswitch":
         try:
             freeswitch_installation.find()
