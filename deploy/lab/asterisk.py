@@ -93,7 +93,7 @@ class AsteriskCompany:
         with self.ami() as ami:
             return asterisk_booted(ami)
 
-    def look_for_phones(self) -> None:
+    def settle(self) -> None:
         # Of itself Asterisk asks each contact at a random instant of its first period.
         with self.ami() as ami:
             for endpoint in (*EXTENSIONS, "trunk"):
@@ -121,6 +121,7 @@ class AsteriskCompany:
             "port": ports.company_ami,
             "ami_port": ports.company_ami,
             "sip_port": ports.company_sip,
+            "trunk_sip_port": ports.company_sip,
             "reader": {"username": "ringbridge", "secret": keys.reader},
             "command": {"username": "ringbridge-dial", "secret": keys.command},
             "trunk": "PJSIP/trunk",
@@ -128,6 +129,7 @@ class AsteriskCompany:
             "dial": "PJSIP/{number}@trunk",
             "phone": "PJSIP/{extension}",
             "phones": [f"PJSIP/{extension}" for extension in EXTENSIONS],
+            "devices": {extension: f"PJSIP/{extension}" for extension in EXTENSIONS},
             "context": "from-internal",
             "cdr": str(self.place.own / "log" / "cdr-csv" / "Master.csv"),
         }

@@ -47,8 +47,8 @@ class Company(Protocol):
         """Whether it has loaded all it will load."""
         ...
 
-    def look_for_phones(self) -> None:
-        """Have it look now for phones and trunk, where it would at some random time."""
+    def settle(self) -> None:
+        """Do now what it would do at some random time after its start, and keep what the next lab can use."""
         ...
 
     def reachable(self) -> bool:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
+import ringbridge_dialplan
 from ringbridge_lab import places
 from ringbridge_lab.company import EXTENSIONS, Place
 from ringbridge_lab.errors import LabError
@@ -24,6 +29,12 @@ _FOLDERS = (
     "temp",
 )
 """Every folder that FreeSWITCH would else look for beside its own installation."""
+
+
+def kept_certificate(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where labs keep the certificate that FreeSWITCH makes for itself; two keys of 4096 bits take it up to ten seconds."""
+    cache = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(cache) / "ringbridge" / "lab-freeswitch.pem"
 
 
 class FreeSwitchCompany:
@@ -54,6 +65,17 @@ class FreeSwitchCompany:
                 "PHONE_SECRET": keys.phone,
             },
         )
+        places.write_secret(
+            own / "etc" / "dialplan" / ringbridge_dialplan.FREESWITCH_DIALPLAN,
+            ringbridge_dialplan.freeswitch_dialplan(),
+        )
+        places.write_secret(
+            own / "etc" / "directory" / ringbridge_dialplan.FREESWITCH_USERS,
+            ringbridge_dialplan.freeswitch_users(reader_secret=keys.reader, command_secret=keys.command),
+        )
+        if kept_certificate().is_file():
+            for certificate in self._certificates():
+                shutil.copyfile(kept_certificate(), certificate)
 
     def argv(self) -> list[str]:
         own, var = self.place.own, self.place.own / "var"
@@ -61,6 +83,9 @@ class FreeSwitchCompany:
         folders |= {name: var / name for name in _FOLDERS}
         options = [word for name, folder in folders.items() for word in (f"-{name}", str(folder))]
         return [*self.place.installation.argv, "-nf", "-nc", "-nonat", "-np", *options]
+
+    def _certificates(self) -> list[Path]:
+        return [self.place.own / "var" / "certs" / name for name in ("dtls-srtp.pem", "wss.pem")]
 
     def esl(self) -> Esl:
         """A connection with the lab's own password, which may do anything."""
@@ -70,8 +95,15 @@ class FreeSwitchCompany:
         with self.esl() as esl:
             return "is ready" in esl.api("status")
 
-    def look_for_phones(self) -> None:
-        """Nothing: every phone has a fixed address, and the trunk's gateway asks as it starts."""
+    def settle(self) -> None:
+        """Keep the certificate for the next lab."""
+        made, kept = self._certificates()[0], kept_certificate()
+        if made.is_file() and not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_name(f"{kept.name}.{os.getpid()}")
+            part.touch(mode=0o600)
+            part.write_bytes(made.read_bytes())
+            part.replace(kept)
 
     def reachable(self) -> bool:
         try:
@@ -92,19 +124,22 @@ class FreeSwitchCompany:
 
     def facts(self) -> dict[str, Any]:
         ports, keys = self.place.ports, self.place.secrets
+        domain = ringbridge_dialplan.FREESWITCH_DOMAIN
         return {
             "kind": "freeswitch",
             "host": "127.0.0.1",
             "port": ports.company_ami,
             "esl_port": ports.company_ami,
             "sip_port": ports.company_sip,
-            "reader": {"username": "", "secret": keys.lab},
-            "command": {"username": "", "secret": keys.lab},
+            "trunk_sip_port": ports.company_trunk,
+            "reader": {"username": f"ringbridge@{domain}", "secret": keys.reader},
+            "command": {"username": f"ringbridge-dial@{domain}", "secret": keys.command},
             "trunk": "sofia/gateway/trunk",
             "trunks": ["sofia/gateway/trunk", "sofia/external"],
             "dial": "sofia/gateway/trunk/{number}",
             "phone": "user/{extension}",
             "phones": [f"user/{extension}" for extension in EXTENSIONS],
+            "devices": {extension: f"user/{extension}" for extension in EXTENSIONS},
             "context": "default",
             "cdr": str(self.place.own / "log" / "cdr-csv" / "Master.csv"),
         }

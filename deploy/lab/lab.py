@@ -218,7 +218,7 @@ class Lab:
 
     def stop_company(self) -> None:
         """An orderly end that hangs up every call."""
-        processes.end(self.state.processes["company"], grace=5.0)
+        processes.end(self.state.processes["company"], grace=20.0)
 
     def start_company(self) -> None:
         """Start the company's PBX again on the same ports and wait until calls can be made."""
@@ -442,7 +442,7 @@ class Lab:
         wait_until(booted, seconds=BOOT_SECONDS, what=f"the {role}'s {name} to start")
 
     def _wait_reachable(self) -> None:
-        self.company.look_for_phones()
+        self.company.settle()
         wait_until(self.company.reachable, seconds=BOOT_SECONDS, what="the phones and the trunk to be reachable")
 
 
