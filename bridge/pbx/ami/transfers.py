@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.calls.book import Book
-from bridge.pbx.calls.joining import become_one, consult, say_transferred, standing
+from bridge.pbx.calls.joining import become_one, consult, pick_up, say_transferred, standing
 from bridge.pbx.calls.model import Channel
 from bridge.pbx.calls.parties import known, shown
 
@@ -72,7 +72,4 @@ def pickup(book: Book, event: Message, at: float) -> None:
     target.picked_up = True
     survivor, call = book.calls[target.call], book.calls[picker.call]
     by, rang = book.party(picker), book.party(target)
-    if call is not survivor:
-        book.merge(call, survivor, at)
-    survivor.answer_seen = True
-    say_transferred(book, survivor, "pickup", by, rang, shown(by), at)
+    pick_up(book, call, survivor, rang, by, at)

@@ -151,14 +151,19 @@ class Book(Lines):
             call.caller = self.parties.inside(expected.agent_device, expected.agent)
         call.callee = Party(number=expected.number) if expected.number else None
 
-    def refuse(self, attempt: str, at: float) -> None:
-        """A dial of ours that never became a channel is still a call that ended."""
+    def refuse(self, attempt: str, at: float, cause: int | None = None) -> None:
+        """A dial of ours that never became a channel is still a call that ended.
+
+        With a `cause` the PBX had tried, and the first leg is what failed.
+        """
         expected = self.expected.pop(attempt, None)
         if expected is None:
             return
         call = Call(self.call_id(attempt), attempt, at, originated=True)
         self._expect(call, expected)
         self.calls[call.id] = call
+        if cause is not None:
+            self.without_leg(call, expected.agent_first, "", cause, at)
         self.end(call, at)
 
     # --- a call's life ---
@@ -340,6 +345,9 @@ class Book(Lines):
 
     def forget(self, call: Call) -> None:
         """Drop a call with whatever of it is left."""
+        guest = self.channels.get(call.guest or "")
+        if guest is not None and guest.guest_of == call.id:
+            guest.guest_of = None
         for uid in list(call.legs):
             self.drop_channel(self.channels[uid])
         for link in call.links:

@@ -57,7 +57,8 @@ def unoffered_reason(leg: Channel, cause: int | None, call: Call) -> UnofferedRe
     if leg.state != Line.UP and cause in _BY_Q850:
         return _BY_Q850[cause]
     if leg.state == Line.UP:
-        return UnofferedReason.CANCELLED if call.caller_left else UnofferedReason.REJECTED
+        gone = call.caller_left or leg.dial_status == "CANCEL"
+        return UnofferedReason.CANCELLED if gone else UnofferedReason.REJECTED
     if leg.dial_status == "CANCEL":
         gone = call.caller_left or call.abandoned or not call.answer_seen
         return UnofferedReason.CANCELLED if gone else UnofferedReason.ANSWERED_ELSEWHERE

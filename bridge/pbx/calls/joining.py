@@ -77,7 +77,8 @@ def standing(call: Call) -> tuple[bool, float]:
 
 def become_one(book: Book, call: Call, survivor: Call, at: float) -> None:
     """Two calls that have met go on as one; who was in both has transferred."""
-    transferer = _shared_party(book, call, survivor)
+    transferer = call.consulted_by or survivor.consulted_by or _shared_party(book, call, survivor)
+    survivor.consulted_by = None
     joined = [
         leg for leg in book.live_legs(call) if leg.device != (transferer.device if transferer else None)
     ]
@@ -111,6 +112,15 @@ def _shared_party(book: Book, call: Call, survivor: Call) -> Party | None:
             return here[shared[0]]
         devices = here
     return None
+
+
+def pick_up(book: Book, call: Call, survivor: Call, rang: Party, by: Party, at: float) -> None:
+    """Somebody took the call of a phone that rings elsewhere. `call` is the picker's own, if that is another."""
+    if call is not survivor:
+        book.merge(call, survivor, at)
+    survivor.answer_seen = True
+    survivor.picked_off = None
+    say_transferred(book, survivor, "pickup", by, rang, shown(by), at)
 
 
 def say_transferred(

@@ -78,6 +78,12 @@ class Channel:
     bridge: str | None = None
     guest_of: str | None = None
     """The consultation in which this leg of another call takes part."""
+    route: str = ""
+    """Where the PBX last sent it, in the PBX's own words: what changes during a talk is a transfer."""
+    sent_on: bool = False
+    """That transfer has been told already."""
+    deserted: bool = False
+    """Who was connected with it hung up."""
 
 
 @dataclass(slots=True)
@@ -136,6 +142,12 @@ class Call:
     consultation: bool = False
     guest: str | None = None
     transferred_by: str | None = None
+    consulted_by: Party | None = None
+    """The PBX says that this one left, to let two others go on: an attended transfer that is about to show."""
+    last_gone: Party | None = None
+    """Who was connected and left last."""
+    picked_off: Party | None = None
+    """The phone that rang, of a call that another is taking."""
     last: float = 0.0
     """The time of its latest event."""
 
@@ -166,7 +178,7 @@ def load(text: str) -> tuple[Call, list[Channel], list[Bridge]]:
         if data["v"] != 2:
             raise ValueError("a dump of another version")
         raw = _known(Call, data["call"])
-        for name in ("caller", "callee", "ended_by"):
+        for name in ("caller", "callee", "ended_by", "consulted_by", "last_gone", "picked_off"):
             raw[name] = Party(**raw[name]) if raw.get(name) else None
         raw["direction"] = Direction(raw["direction"]) if raw.get("direction") else None
         call = Call(**raw)

@@ -48,6 +48,10 @@ class Parties:
         """Whether the device leads outside; `names` are all by which the settings may call it."""
         return any(fnmatchcase(name, pattern) for name in names for pattern in self._trunks)
 
+    def has_trunk(self, prefix: str) -> bool:
+        """Whether the settings name a trunk that begins so."""
+        return any(pattern.startswith(prefix) for pattern in self._trunks)
+
     def party(self, channel: Channel) -> Party:
         """The person at the channel's end, as far as known."""
         device = channel.device

@@ -16,7 +16,6 @@ DIAL_JOB = "rb-dial-"
 
 HEARD: dict[str, str] = {
     "CHANNEL_CREATE": "new_channel",
-    "CHANNEL_UUID": "new_uuid",
     "CHANNEL_PROGRESS": "progress",
     "CHANNEL_PROGRESS_MEDIA": "progress",
     "CHANNEL_ANSWER": "answer",
