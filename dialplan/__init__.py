@@ -27,7 +27,7 @@ _SAFE_VALUE = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 
 def asterisk_dialplan() -> str:
     """The text of the dialplan include: contexts `ringbridge-leg` and `ringbridge-go`."""
-    return _read(ASTERISK_DIALPLAN)
+    return _read("asterisk", ASTERISK_DIALPLAN)
 
 
 def asterisk_manager(
