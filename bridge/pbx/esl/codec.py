@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn, cast
-from urllib.parse import unquote_to_bytes
+from typing import Literal, NoReturn, cast
+from urllib.parse import unquote
 
 from bridge.domain.errors import RingbridgeError
 
@@ -45,7 +45,7 @@ _KINDS: Mapping[str, Kind] = MappingProxyType(
 )
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _END = b"\n\n"
-_EMPTY = b"_undef_"
+_EMPTY = "_undef_"
 """What the plain encoding writes for a value that is empty."""
 _START = b"Content-"
 """A frame of FreeSWITCH begins with its type or length; what does not is none, or the last one's length was a lie."""
@@ -55,8 +55,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 # C0 and C1 controls, DEL, and the two separators that some readers take for a line's end.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_ODD_JSON = b"\\u"
-"""Only a body that holds this can hold half a surrogate pair, which no encoder of ours would take."""
 
 
 class EslProtocolError(RingbridgeError):
@@ -229,13 +227,7 @@ class _Unreadable(Exception):
         self.reason = reason
 
 
-def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A header that comes twice has its first value, as FreeSWITCH itself looks it up."""
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else dict(reversed(pairs))
-
-
-_JSON = json.JSONDecoder(object_pairs_hook=_first_wins, strict=False)
+_JSON = json.JSONDecoder(strict=False)
 
 
 def _from_json(body: bytes) -> Event:
@@ -247,18 +239,19 @@ def _from_json(body: bytes) -> Event:
             # Fails at once where a value is no text, and costs next to nothing where all are.
             "".join(event.values())
         except TypeError:
-            event = {name: _as_text(value) for name, value in event.items()}
+            for name, value in event.items():
+                if type(value) is not str:
+                    event[name] = _as_text(value)
     except (ValueError, RecursionError):
         raise _Unreadable("json") from None
-    if _ODD_JSON in body:
+    # Only an escape can make half a surrogate pair, which no encoder of ours would take.
+    if b"\\" in body and b"\\u" in body:
         event = {_SURROGATE.sub("\ufffd", name): _SURROGATE.sub("\ufffd", text) for name, text in event.items()}
     return cast(Event, event)
 
 
 def _as_text(value: object) -> str:
     """A value that is no text, as the plain encoding would show it."""
-    if isinstance(value, str):
-        return value
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value[0] if len(value) == 1 else f"ARRAY::{'|:'.join(value)}" if value else ""
     return "" if value is None else json.dumps(value)
@@ -266,15 +259,13 @@ def _as_text(value: object) -> str:
 
 def _from_plain(body: bytes) -> Event:
     head, end, rest = body.partition(_END)
-    lines = head.split(b"\n")
-    if not end or (rest and lines[-1] != b"Content-Length: %d" % len(rest)):
+    lines = head.decode("utf-8", "replace").split("\n")
+    if not end or (rest and lines[-1] != f"Content-Length: {len(rest)}"):
         raise _Unreadable("length")
     event: Event = {}
     for line in lines:
-        name, _, value = line.partition(b": ")
-        if b"%" in value:
-            value = unquote_to_bytes(value)
-        event.setdefault(name.decode("utf-8", "replace"), "" if value == _EMPTY else value.decode("utf-8", "replace"))
+        name, _, value = line.partition(": ")
+        event[name] = "" if value == _EMPTY else unquote(value) if "%" in value else value
     if rest:
         event["_body"] = rest.decode("utf-8", "replace")
     return event
