@@ -397,7 +397,7 @@ class Holding:
                 continue
 
     def _metrics(self) -> dict[Any, Any]:
-        counts = {f"events_{kind}": count for kind, count in dict(self._sink.counts).items()}
+        counts: dict[str, float] = {f"events_{kind}": count for kind, count in dict(self._sink.counts).items()}
         counts |= {f"command_{what}": count for what, count in dict(self._orders.counts).items()}
         counts |= dict(self._reconciler.counts)
         counts |= {f"link_{what}": count for what, count in self._link.counts().items()}

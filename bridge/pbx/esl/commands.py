@@ -12,6 +12,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from bridge.domain.errors import RingbridgeError
+from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, NotAllowed, Pause, Timings, told
 from bridge.pbx.esl.codec import Event as EslEvent
@@ -19,7 +20,7 @@ from bridge.pbx.esl.codec import LocalError
 from bridge.pbx.esl.hearing import number
 from bridge.pbx.esl.orders import dial_job, hang_up, originate, receipt, remember_since, since
 from bridge.pbx.esl.session import JOB, Session
-from bridge.pbx.esl.tracker import Batch, Tracker
+from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
@@ -191,7 +192,7 @@ class Commander:
             return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
         if agent is not None:
             self._tracker.leg_wants_end(legs[0], call, None, time.time())
-            self._deliver(Batch(*book.take()))
+            self._deliver(book.take())
         return self._hang_up_legs(session, legs)
 
     def _hang_up_legs(self, session: Session, legs: Sequence[Channel]) -> Outcome:

@@ -18,6 +18,7 @@ from gevent.event import AsyncResult, Event
 
 from bridge.domain.calls import Directory
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
+from bridge.pbx.calls.book import Batch
 from bridge.pbx.connecting import LoginRefused, NotAllowed, Pause, Timings
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.commands import Commander
@@ -25,7 +26,7 @@ from bridge.pbx.esl.hearing import EVENTS, SUBCLASSES
 from bridge.pbx.esl.hub import HubThread, Work
 from bridge.pbx.esl.resync import Resynced, Snapshot, resync, take_snapshot
 from bridge.pbx.esl.session import Session
-from bridge.pbx.esl.tracker import Batch, Tracker
+from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.esl.watch import Watch
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
@@ -182,7 +183,7 @@ class EslLink:
             # A fault here must not keep the events that follow from being heard.
             self.tracker.faults += 1
             log.exception("the resync of PBX %s failed (%s)", self._pbx.name, type(error).__name__)
-            return Resynced(Batch(*self.tracker.book.take()), 0, 0)
+            return Resynced(self.tracker.book.take(), 0, 0)
 
     def _how_it_does(self) -> str:
         if self._observe or self._commander.up:
@@ -257,7 +258,7 @@ class EslLink:
     def _look(self, at: Callable[[], frozenset[str]]) -> frozenset[str]:
         if not self._hub.begun:
             return at()
-        found: frozenset[str] | None = self._hub.ask(at, 5.0, None)  # type: ignore[arg-type]
+        found: frozenset[str] | None = self._hub.ask(at, 5.0, None)
         if found is None:
             raise Unavailable("the link to the PBX is too busy to say which calls are alive")
         return found

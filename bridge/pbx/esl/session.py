@@ -107,15 +107,17 @@ class Session:
     # --- beginning ---
 
     def _connect(self) -> None:
+        connected = False
         try:
             with gevent.Timeout(self._timings.connect, False):
                 self._wire.connect()
-                return
+                connected = True
         except ssl.SSLCertVerificationError as error:
             raise ConnectFailed(f"the certificate of {self._where} is not trusted: {why(error)}") from None
         except OSError as error:
             raise ConnectFailed(f"{self._where} cannot be reached: {why(error)}") from None
-        raise ConnectFailed(f"{self._where} does not answer within {self._timings.connect:g} s")
+        if not connected:
+            raise ConnectFailed(f"{self._where} does not answer within {self._timings.connect:g} s")
 
     def _sign_in(self, secret: str) -> None:
         greeted = self._wire.greeted(self._timings.login)

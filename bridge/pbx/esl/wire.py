@@ -41,6 +41,7 @@ class Wire(InboundESL):  # type: ignore[misc]
         tls: Any = None,
     ) -> None:
         super().__init__(host, port, password="")
+        self._commands_sent: list[AsyncResult[Frame]] = []
         self._on_events = on_events
         self._on_lost = on_lost
         self._tls = tls
@@ -143,7 +144,7 @@ class Wire(InboundESL):  # type: ignore[misc]
         try:
             if self.closed:
                 raise LinkDown
-            reply = AsyncResult()
+            reply: AsyncResult[Frame] = AsyncResult()
             # Replies come in the order of the commands; one that is late must still find its place taken.
             self._commands_sent.append(reply)
             self._write(data, end - time.monotonic())
@@ -157,16 +158,18 @@ class Wire(InboundESL):  # type: ignore[misc]
         return frame
 
     def _write(self, data: bytes, seconds: float) -> None:
+        sent = False
         with gevent.Timeout(max(seconds, 0.001), False):
             try:
                 self.sock.sendall(data)
             except OSError:
                 self._end("the connection broke while a command was sent")
                 raise NoReply("the connection broke while the command was sent") from None
-            return
-        # Half a command may be out: nothing that is sent after it would be understood.
-        self._end("the PBX takes no more commands")
-        raise NoReply
+            sent = True
+        if not sent:
+            # Half a command may be out: nothing that is sent after it would be understood.
+            self._end("the PBX takes no more commands")
+            raise NoReply
 
     def close(self) -> None:
         """End the connection at once; whoever waits for a reply gets NoReply."""
