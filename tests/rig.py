@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -21,7 +23,7 @@ from bridge.settings import Pbx, RedisSection, Settings
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
+def until(look: Callable[[], T], seconds: float = 30.0, what: str = "") -> T:
     """Ask again and again until the answer is truthy; fails with the last answer. Give more `seconds` than needed."""
     end = time.monotonic() + seconds
     pause = threading.Event()
@@ -32,6 +34,22 @@ def until(look: Callable[[], T], seconds: float = 10.0, what: str = "") -> T:
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds:g} s: {what or look}; last answer {answer!r}")
         pause.wait(0.01)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 for a server to come, or to come back.
+
+    Below those that a lab takes, and those that the system gives to whoever connects or asks for any: nobody else
+    has it a moment later.
+    """
+    for port in random.sample(range(10_000, 12_000), 200):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 class RedisServer:
@@ -59,7 +77,7 @@ class RedisServer:
             except DOWN:
                 return False
 
-        until(answers, 10, "redis-server")
+        until(answers, what="redis-server")
         client.close()
 
     def signal(self, number: signal.Signals) -> None:

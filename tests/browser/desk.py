@@ -6,14 +6,13 @@ import http.client
 import itertools
 import json
 import os
-import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rig import RedisServer, make_settings, until
+from rig import RedisServer, free_port, make_settings, until
 
 from bridge.commands.rest import Rest
 from bridge.live import keys
@@ -45,12 +44,6 @@ Thank you, {{customer.name}}. May I ask what the heating does, or does not do, r
 Is {{customer.second_number}} still a good number to reach you? Then that is all I need. Thank you for calling
 {{client.name}}.
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Desk:

@@ -18,16 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import until
+from rig import free_port, until
 
 from bridge.settings import Settings
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -79,7 +72,7 @@ class Stream:
         finally:
             self.ended.set()
 
-    def next(self, seconds: float = 10) -> dict[str, str]:
+    def next(self, seconds: float = 30) -> dict[str, str]:
         """The next event that is no ping."""
         return self.events.get(timeout=seconds)
 
@@ -120,7 +113,7 @@ class EdgeProcess:
     def healthy(self) -> bool:
         try:
             return self.ask("GET", "/healthz", timeout=5).status == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def ask(
@@ -166,7 +159,7 @@ class EdgeProcess:
         assert self.process is not None
         self.process.send_signal(number)
         try:
-            return self.process.wait(timeout=25)
+            return self.process.wait(timeout=60)
         finally:
             if self.process.poll() is None:
                 self.process.kill()

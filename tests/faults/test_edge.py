@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from doubles.edge import EdgeProcess, edge, free_port, write_config
+from doubles.edge import EdgeProcess, edge, write_config
 from redis import Redis
-from rig import RedisServer, make_settings, until
+from rig import RedisServer, free_port, make_settings, until
 
 from bridge.live import keys, screens
 from bridge.services import people
@@ -117,7 +117,7 @@ def test_signing_out_closes_the_streams_at_once(edge: EdgeProcess, sessions: Ses
     assert stream.next()
     assert edge.ask("DELETE", "/api/v1/session", headers={"Authorization": f"Bearer {token}"}).status == 204
     # Far less than the 20 seconds between two rounds of questions.
-    assert stream.ended.wait(8)
+    assert stream.ended.wait(15)
 
 
 def test_streams_outlive_a_redis_that_goes_and_comes_back(
@@ -135,7 +135,7 @@ def test_streams_outlive_a_redis_that_goes_and_comes_back(
         stream = web.open("/api/v1/me/events", token)
         assert stream.next()["event"] == "state"
         own_redis.stop()
-        until(lambda: web.ask("GET", "/readyz").json()["reasons"].get("redis"), 15, "Redis is missed")
+        until(lambda: web.ask("GET", "/readyz").json()["reasons"].get("redis"), what="Redis is missed")
         late = web.open("/api/v1/me/events", token)
         assert late.next()["event"] == "state"
         own_redis.start()
@@ -143,7 +143,7 @@ def test_streams_outlive_a_redis_that_goes_and_comes_back(
         screens.publish(client, screens.agent_topic(ada), "pop", {"n": 1})
         client.close()
         for one in (stream, late):
-            assert one.next(15)["event"] == "pop"
+            assert one.next()["event"] == "pop"
         assert not stream.ended.is_set()
     finally:
         web.end()
@@ -159,7 +159,7 @@ def test_rest_that_dies_is_started_again_and_streams_go_on(
     os.kill(master, signal.SIGKILL)
     screens.publish(redis, screens.agent_topic(ada), "pop", {"n": 1})
     assert stream.next()["event"] == "pop"
-    until(lambda: edge.children() not in ([], [master]), 20, "a new REST process")
+    until(lambda: edge.children() not in ([], [master]), 30, "a new REST process")
     until(edge.healthy, 40, "REST answers again")
 
 
@@ -269,7 +269,7 @@ def test_stopping_ends_streams_and_leaves_nothing_behind(edge: EdgeProcess, sess
     assert stream.next()
     children = edge.children()
     assert edge.stop() == 0
-    assert stream.ended.wait(5)
+    assert stream.ended.wait(30)
     for pid in children:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -284,8 +284,8 @@ def test_rest_ends_when_the_edge_is_killed(edge: EdgeProcess) -> None:
     def gone() -> bool:
         try:
             os.kill(children[0], 0)
-        except ProcessLookupError:
+            return Path(f"/proc/{children[0]}/stat").read_text().split()[2] == "Z"
+        except (ProcessLookupError, FileNotFoundError):
             return True
-        return Path(f"/proc/{children[0]}/stat").read_text().split()[2] == "Z"
 
-    until(gone, 20, "REST is gone")
+    until(gone, what="REST is gone")

@@ -11,34 +11,18 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from redis import Redis
+from rig import free_port, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
-T = TypeVar("T")
 START_SECONDS = 120.0
-
-
-def until(look: Callable[[], T], seconds: float, what: str) -> T:
-    end = time.monotonic() + seconds
-    pause = threading.Event()
-    while not (answer := look()):
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
-        pause.wait(0.05)
-    return answer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Up:
@@ -168,13 +152,13 @@ def test_it_runs_beside_a_pbx_that_is_down_and_stops_in_order(up: Up) -> None:
     assert "Traceback" not in second.stderr
 
     # A child that dies comes back.
-    first = until(lambda: up.child("cli pops"), 10, "pops")
+    first = until(lambda: up.child("cli pops"), what="pops")
     os.kill(first, signal.SIGKILL)
     until(lambda: (pid := up.child("cli pops")) and pid != first, 30, "pops again")
     assert re.search(r"pops was ended by SIGKILL; starting it again in 0.5 s", up.text)
 
     assert up.end(signal.SIGTERM) == 0, up.text
-    until(lambda: not up.processes(), 10, f"nothing left: {up.processes()}")
+    until(lambda: not up.processes(), what="nothing left")
     assert "Traceback" not in up.text
 
 
@@ -188,7 +172,7 @@ def test_nothing_is_left_when_it_is_killed_and_it_starts_again_after(up: Up) -> 
         again.start()
         again.wait_up()
         assert again.end(signal.SIGINT) == 0, again.text
-        until(lambda: not again.processes(), 10, "nothing left")
+        until(lambda: not again.processes(), what="nothing left")
     finally:
         again.clean()
 

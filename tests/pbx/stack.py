@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from rig import until
+from rig import free_port, until
 from web import Web
 
 from ringbridge_lab.lab import Lab
@@ -37,12 +36,6 @@ def settings(lab: Lab) -> str:
     """Settings for a test: nobody rings for long, and no limit of the PBX's is met."""
     dialing = {"agent_ring_seconds": 5, "customer_ring_seconds": 6}
     return tomli_w.dumps({"dialing": dialing, "pbx": [pbx_table(lab, max_cps=50)]})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
