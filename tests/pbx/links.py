@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, TypeAlias
 
 from stack import pbx_table
 
@@ -16,15 +17,22 @@ from bridge.pbx.port import PbxFacts
 from bridge.settings import Pbx
 from ringbridge_lab.lab import Lab
 
-Link = AmiLink
+if TYPE_CHECKING:
+    from bridge.pbx.esl.link import EslLink
+
+Link: TypeAlias = "AmiLink | EslLink"
 
 
 def link_to(lab: Lab, sink: Sink, *, port: int | None = None, patient: bool = False) -> Link:
     """A link that is not started yet; `port` leads elsewhere, and a patient one does not mind a silent PBX."""
     pbx = Pbx.model_validate(pbx_table(lab, **({} if port is None else {"port": port})))
-    if patient:
-        return AmiLink(pbx, sink, timings=Timings(ping_every=30))
-    return AmiLink(pbx, sink, timings=Timings(ping_every=0.5, ping_deadline=1.0, retry_first=0.1, retry_most=0.5))
+    quick = Timings(ping_every=0.5, ping_deadline=1.0, retry_first=0.1, retry_most=0.5)
+    timings = Timings(ping_every=30) if patient else quick
+    if pbx.kind == "freeswitch":
+        from bridge.pbx.esl.link import EslLink
+
+        return EslLink(pbx, sink, timings=timings)
+    return AmiLink(pbx, sink, timings=timings)
 
 
 class Sink:
