@@ -32,7 +32,7 @@ _FOLDERS = (
 
 
 def kept_certificate(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where labs keep the certificate that FreeSWITCH makes for itself; two keys of 4096 bits take it up to ten seconds."""
+    """Where labs keep the certificate that FreeSWITCH makes for itself: its keys take it up to ten seconds."""
     cache = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(cache) / "ringbridge" / "lab-freeswitch.pem"
 

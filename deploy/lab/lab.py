@@ -8,11 +8,8 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ringbridge_lab import freeswitch_installation, places, processes
 from ringbridge_lab.ami import Ami
@@ -28,56 +25,14 @@ from ringbridge_lab.errors import LabError
 from ringbridge_lab.esl import Esl
 from ringbridge_lab.freeswitch import FreeSwitchCompany
 from ringbridge_lab.installation import Progress, find
+from ringbridge_lab.people import Behaviour as Behaviour
+from ringbridge_lab.people import Caller as Caller
+from ringbridge_lab.people import wait_until as wait_until
 from ringbridge_lab.state import KINDS, State
-from ringbridge_lab.witness import CallerStep, Invite, read_invites, read_steps
-
-T = TypeVar("T")
+from ringbridge_lab.witness import Invite, read_invites
 
 BOOT_SECONDS = 30.0
 """A boot takes about two seconds; a busy machine may take longer."""
-
-
-class Behaviour(StrEnum):
-    """What a phone does when it is called."""
-
-    ANSWER = "answer"
-    NO_ANSWER = "no-answer"
-    BUSY = "busy"
-    REJECT = "reject"
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A call that the lab placed."""
-
-    lab: Lab
-    id: str
-
-    def steps(self) -> list[CallerStep]:
-        """What it did so far: `dialing`, `answered`, `ended`."""
-        return [step for step in read_steps(self.lab.dir / "callers.log") if step.call == self.id]
-
-    def wait_for(self, step: str, *, seconds: float = 30.0) -> CallerStep:
-        """Wait for a step and return it. Raises LabError."""
-        return wait_until(
-            lambda: next((row for row in self.steps() if row.step == step), None),
-            seconds=seconds,
-            what=f"the call to be {step}",
-        )
-
-    def hang_up(self) -> None:
-        """The caller hangs up, or gives up before the answer."""
-        channel = self.steps()[-1].detail
-        with self.lab.world_ami() as ami:
-            ami.action("Hangup", Channel=channel, Cause="16")
-
-    def send(self, digits: str) -> None:
-        """Press keys, such as `##102`."""
-        self.lab.press(self.wait_for("answered").detail, digits)
-
-    def recording(self) -> Path:
-        """What the caller heard; whole once the call has ended."""
-        return self.lab.recording(f"caller-{self.id}")
 
 
 class Lab:
@@ -444,18 +399,6 @@ class Lab:
     def _wait_reachable(self) -> None:
         self.company.settle()
         wait_until(self.company.reachable, seconds=BOOT_SECONDS, what="the phones and the trunk to be reachable")
-
-
-def wait_until(probe: Callable[[], T | None], *, seconds: float, what: str) -> T:
-    """Ask until the answer is something true, and return it. Raises LabError once the time is over."""
-    deadline = time.monotonic() + seconds
-    while True:
-        answer = probe()
-        if answer:
-            return answer
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(0.05)
 
 
 def _check_extension(extension: str) -> None:
