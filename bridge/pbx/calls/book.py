@@ -118,7 +118,8 @@ class Book(Lines):
         # An id that the PBX did not make itself may come again after its call has ended; ours comes once.
         ours = expected is not None and expected.agent_device is not None
         again = "" if ours or not channel.chosen else f"-{round(channel.born * 1000)}"
-        call_id = self.call_id(channel.uid + again)
+        named = expected.attempt if expected is not None else channel.uid
+        call_id = self.call_id(named + again)
         call = Call(call_id, channel.uid, channel.born, originated=channel.outgoing)
         if expected is not None:
             self._expect(call, expected)
@@ -243,16 +244,29 @@ class Book(Lines):
         call = self.calls.get(leg.call)
         if call is None or leg.offered or not leg.real or not leg.outgoing:
             return
+        if self._rings_too(call, leg):
+            leg.offered = True
+            return
         self.direct(call, leg)
         self.start(call, at)
         leg.offered = call.offered = True
         self.note_tried(call, leg)
         self.emit(call, CallEventType.OFFERED, at, {"party": shown(self.party(leg))})
 
+    def _rings_too(self, call: Call, leg: Channel) -> bool:
+        """Whether the same phone's other leg has been offered: one with two registrations rings once."""
+        return not leg.trunk and any(
+            other is not leg and other.device == leg.device and other.offered and not other.unoffered
+            for other in self.live_legs(call)
+        )
+
     def give_up(self, leg: Channel, cause: int | None, at: float) -> None:
         """A leg ends without having been accepted."""
         call = self.calls.get(leg.call)
         if call is None or leg.accepted or leg.unoffered or not leg.real or not leg.outgoing:
+            return
+        if self._rings_too(call, leg):
+            leg.unoffered = True
             return
         self.direct(call, leg)
         self.start(call, at)

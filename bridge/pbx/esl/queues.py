@@ -21,9 +21,9 @@ def hear(book: Book, event: Event, at: float) -> None:
             _join(book, call, event, at)
         case "bridge-agent-start" if call.queue is not None:
             call.answer_seen = True
-            _leave(book, call, "answered", at)
+            leave(book, call, "answered", at)
         case "member-queue-end" if call.queue is not None:
-            _leave(book, call, _reason(event, call), at)
+            leave(book, call, _reason(event, call), at)
 
 
 def join(book: Book, call: Call, queue: str, position: int | None, at: float) -> None:
@@ -59,6 +59,7 @@ def _reason(event: Event, call: Call) -> str:
     return "left"
 
 
-def _leave(book: Book, call: Call, reason: str, at: float) -> None:
+def leave(book: Book, call: Call, reason: str, at: float) -> None:
+    """A caller waits no longer."""
     book.emit(call, CallEventType.UNQUEUED, at, {"queue": call.queue, "reason": reason})
     call.queue = None

@@ -94,7 +94,7 @@ class Tracker:
         originator = self.book.channels.get(channel.link)
         consults = originator is not None and channel.outgoing and self._talks(originator)
         call = self.book.add_channel(channel)
-        if originator is None or channel is originator:
+        if originator is None:
             if channel.uid == call.first and call.attempt is not None:
                 self.book.start(call, at)
         elif consults:
@@ -113,7 +113,7 @@ class Tracker:
         """A dial of ours of which this process knows nothing more, as after a restart: its first channel's id is it."""
         attempt = event.get("variable_rb_attempt", "")
         known = attempt in self.book.expected or attempt in self.book.links
-        if channel.uid == attempt and not known and ATTEMPT.fullmatch(attempt):
+        if channel.link in (attempt, channel.uid) and not known and ATTEMPT.fullmatch(attempt):
             self.book.expect(Expected(attempt=attempt))
 
     def _talks(self, channel: Channel) -> bool:
