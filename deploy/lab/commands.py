@@ -12,6 +12,7 @@ import click
 
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Behaviour, Caller, Lab
+from ringbridge_lab.state import KINDS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,7 +50,7 @@ def lab() -> None:
 )
 @click.option(
     "--pbx",
-    type=click.Choice(["asterisk", "freeswitch"]),
+    type=click.Choice(sorted(KINDS)),
     help="What the company's PBX is (default: what it is where the lab is up, else asterisk).",
 )
 @click.option(

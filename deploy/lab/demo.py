@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import tomli_w
 
 from bridge.commands.rest import Rest
 from bridge.domain.errors import RingbridgeError, Unavailable
 from bridge.services.supervisor import Child, Supervisor
-from ringbridge_lab import sample
+from ringbridge_lab import freeswitch_installation, sample
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Lab
+from ringbridge_lab.state import KINDS
 
 FIRST_PORT = 8080
 START_SECONDS = 120.0
@@ -73,13 +75,26 @@ class Stopped(Exception):
 @click.option("--once", is_flag=True, help="Place one callback, wait until it is done, end.")
 @click.option("--dir", "folder", type=click.Path(path_type=Path), default=Path(".demo"), show_default=True)
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the web listens (default: 8080 or the next free).")
-def demo(once: bool, folder: Path, port: int | None) -> int:
+@click.option("--pbx", type=click.Choice(sorted(KINDS)), default="asterisk", show_default=True)
+@click.option(
+    "--freeswitch",
+    type=click.Path(path_type=Path, exists=True),
+    help="With --pbx freeswitch: its prefix, such as /usr/local/freeswitch, or its binary.",
+)
+@click.option("--look", is_flag=True, hidden=True, help="Only see whether it can be done.")
+def demo(once: bool, folder: Path, port: int | None, pbx: str, freeswitch: Path | None, look: bool) -> int:
     """Bring up the lab and Ringbridge with sample data, and place a callback. Ctrl-C ends everything."""
+    if freeswitch is not None and pbx != "freeswitch":
+        raise click.UsageError("--freeswitch goes with --pbx freeswitch")
+    if pbx == "freeswitch":
+        freeswitch_installation.find(freeswitch)
+    if look:
+        return 0
     folder = folder.resolve()
     began = time.monotonic()
-    lab = Lab(folder / "lab")
-    # A demo that was killed may have left its lab running.
-    lab.down()
+    # A demo that was killed may have left its lab running, of whatever kind.
+    Lab(folder / "lab").down()
+    lab = Lab(folder / "lab", pbx)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(folder / "data", ignore_errors=True)
     log = (folder / "ringbridge.log").open("w", encoding="utf-8")
@@ -95,7 +110,7 @@ def demo(once: bool, folder: Path, port: int | None) -> int:
     state.supervisor = Supervisor(say)
     state.supervisor.catch_signals()
     try:
-        _bring_up(state, port)
+        _bring_up(state, port, freeswitch)
         told = _sample(state)
         _first_callback(state, told)
         if once:
@@ -113,21 +128,16 @@ def demo(once: bool, folder: Path, port: int | None) -> int:
     return 0
 
 
-def _bring_up(state: Demo, port: int | None) -> None:
-    state.step("The lab: two Asterisks on loopback, a company and the world around it")
-    state.lab.up(progress=lambda text: state.step(f"  {text}"))
-    company = state.lab.info["company"]
+def _bring_up(state: Demo, port: int | None, freeswitch: Path | None) -> None:
+    state.step("The lab: two PBXs on loopback, a company and the world around it")
+    state.lab.up(freeswitch=freeswitch, progress=lambda text: state.step(f"  {text}"))
     port = port or _free_port()
     state.url = f"http://127.0.0.1:{port}"
     settings = state.folder / "ringbridge.toml"
     handle = os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(
-            f'data_dir = "data"\n[http]\nbind = "127.0.0.1:{port}"\n[[pbx]]\nname = "company"\n'
-            f'port = {company["ami_port"]}\nsecret = "{company["reader"]["secret"]}"\n'
-            f'command_secret = "{company["command"]["secret"]}"\ncontext = "{company["context"]}"\n'
-            f'dial = "PJSIP/{{number}}@trunk"\ntrunks = ["{company["trunk"]}"]\n'
-        )
+    table = {"name": "company", **state.lab.pbx_settings()}
+    with os.fdopen(handle, "wb") as file:
+        tomli_w.dump({"data_dir": "data", "http": {"bind": f"127.0.0.1:{port}"}, "pbx": [table]}, file)
     os.environ["RINGBRIDGE_CONFIG"] = str(settings)
     state.step(f"Ringbridge, on {state.url}")
     command = (sys.executable, "-P", "-m", "bridge.cli", "up")
@@ -148,15 +158,15 @@ def _sample(state: Demo) -> sample.Told:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    return sample.create(Rest(state.url).signed_in("admin", password), password)
+    return sample.create(Rest(state.url).signed_in("admin", password), password, state.lab.device)
 
 
 def _first_callback(state: Demo, told: sample.Told) -> None:
     """As if somebody else were the agent: signs in over the API, and gets out of the way afterwards."""
     state.step("A callback, all by itself: agent 101 is signed in over the API, and a visitor asks to be called")
     state.lab.phone("101", answer_after=1.0)
-    agent = Rest(state.url).signed_in("agent101", told.passwords["agent101"], "PJSIP/101")
-    agent.put("/api/v1/me/state", {"state": "ready", "device": "PJSIP/101"})
+    agent = Rest(state.url).signed_in("agent101", told.passwords["agent101"], state.lab.device("101"))
+    agent.put("/api/v1/me/state", {"state": "ready", "device": state.lab.device("101")})
     status = _ask(state, told, sample.BRIEF_NUMBER, "Grace Hopper", "Please call about the spring sale.")
     seen: list[str] = []
 
@@ -287,7 +297,7 @@ def _free_port() -> int:
 
 def _tell(state: Demo, told: sample.Told) -> None:
     rows = [
-        ("agent", "agent101", "phone PJSIP/101"),
+        ("agent", "agent101", f"phone {state.lab.device('101')}"),
         ("supervisor", "supervisor", ""),
         ("administrator", "admin", ""),
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from bridge.commands.rest import Rest
@@ -51,8 +51,11 @@ def talking_numbers() -> Iterator[str]:
     return itertools.cycle([number for number in PEOPLE if number != CALLER])
 
 
-def create(admin: Rest, admin_password: str) -> Told:
-    """Two client companies with script, numbers, site and customers; three agents and a supervisor."""
+def create(admin: Rest, admin_password: str, device: Callable[[str], str]) -> Told:
+    """Two client companies with script, numbers, site and customers; three agents and a supervisor.
+
+    `device` names an extension's phone as the PBX does.
+    """
     client = admin.post(
         "/api/v1/clients",
         {
@@ -93,10 +96,10 @@ def create(admin: Rest, admin_password: str) -> Told:
             "/api/v1/customers",
             {"client_id": client, "name": name, "company": company, "numbers": [number]},
         )
-    return Told(admin, site, {"admin": admin_password, **_people(admin)})
+    return Told(admin, site, {"admin": admin_password, **_people(admin, device)})
 
 
-def _people(admin: Rest) -> dict[str, str]:
+def _people(admin: Rest, device: Callable[[str], str]) -> dict[str, str]:
     passwords = {}
     people = [(username, name, "agent", username[-3:]) for username, name in AGENTS.items()]
     for username, name, role, extension in [*people, ("supervisor", "Uma Frost", "supervisor", "105")]:
@@ -108,7 +111,7 @@ def _people(admin: Rest) -> dict[str, str]:
                 "password": passwords[username],
                 "name": name,
                 "role": role,
-                "devices": [f"PJSIP/{extension}"],
+                "devices": [device(extension)],
                 "extension": extension,
             },
         )
