@@ -106,7 +106,7 @@ _FREESWITCH = {
 }
 """Where a FreeSWITCH's settings begin, key by key; without a username it is the event socket's own password."""
 _FREESWITCH_USER = re.compile(r"([^\s:@]+(@[A-Za-z0-9_.-]+)?)?")
-_DEFAULT_PASSWORD = "ClueCon"
+DEFAULT_FREESWITCH_PASSWORD = "ClueCon"
 
 
 class Pbx(_Section):
@@ -188,7 +188,7 @@ class Pbx(_Section):
         return self._own(_secret(self.name, "command_secret", self.command_secret, self.command_secret_file))
 
     def _own(self, secret: str) -> str:
-        if self.kind == "freeswitch" and secret == _DEFAULT_PASSWORD and not self.allow_default_password:
+        if self.kind == "freeswitch" and secret == DEFAULT_FREESWITCH_PASSWORD and not self.allow_default_password:
             raise SettingsError(
                 f"PBX {self.name!r} has the password that every FreeSWITCH is installed with; change it in "
                 "event_socket.conf.xml and here, or set allow_default_password = true"
