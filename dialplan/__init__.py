@@ -16,8 +16,9 @@ FREESWITCH_DOMAIN = "ringbridge"
 """The directory domain of the two users of the event socket."""
 FREESWITCH_EVENTS = (
     "CHANNEL_CREATE CHANNEL_PROGRESS CHANNEL_PROGRESS_MEDIA CHANNEL_ANSWER CHANNEL_BRIDGE CHANNEL_UNBRIDGE "
-    "CHANNEL_HOLD CHANNEL_UNHOLD CHANNEL_HANGUP_COMPLETE BACKGROUND_JOB CUSTOM callcenter::info conference::maintenance "
-    "valet_parking::info sofia::transferor sofia::transferee sofia::replaced sofia::intercepted ringbridge::dial"
+    "CHANNEL_HOLD CHANNEL_UNHOLD CHANNEL_HANGUP_COMPLETE BACKGROUND_JOB CUSTOM callcenter::info "
+    "conference::maintenance valet_parking::info sofia::transferor sofia::transferee sofia::replaced "
+    "sofia::intercepted ringbridge::dial"
 )
 """What the event user may hear: what is heard, and no more. A test compares it with the link's own list."""
 
