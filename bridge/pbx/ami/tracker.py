@@ -19,7 +19,7 @@ from bridge.pbx.calls.book import Batch, Book
 from bridge.pbx.calls.causes import own_hangup
 from bridge.pbx.calls.handover import restore
 from bridge.pbx.calls.joining import PARKING, join
-from bridge.pbx.calls.model import CONFERENCE, Call, Channel, Line
+from bridge.pbx.calls.model import Call, Channel, Line
 from bridge.pbx.calls.parties import Parties, dialled_number, is_withheld, known, shown
 
 log = logging.getLogger(__name__)
@@ -173,7 +173,8 @@ class Tracker:
         channel.hung_up = True
         side = self.book.calls.get(self.book.side(channel), call)
         if side.talk_since is not None:
-            if channel.real and side.ended_by is None:
+            # Who leaves a conference does not end it.
+            if channel.real and side.ended_by is None and len(self.book.people(side)) < 3:
                 side.ended_by = self.book.party(channel)
         elif call.attempt is not None:
             if channel.real and channel.state == Line.UP and call.ended_by is None:
@@ -302,8 +303,7 @@ class Tracker:
             # Someone fetches the parked caller: that needs no `transferred` of its own.
             call.transferred_by = PARKING
         channel.parked = kind == "parking"
-        if kind != CONFERENCE:
-            join(book, channel, at)
+        join(book, channel, at)
         touched = dict.fromkeys((before, channel.call, book.side(channel)))
         touched.update(dict.fromkeys(book.side(other) for other in book.reach(channel)))
         for call_id in touched:

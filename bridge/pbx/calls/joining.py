@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bridge.domain.calls import CallEventType, Direction, Party
 from bridge.pbx.calls.book import Book
-from bridge.pbx.calls.model import Call, Channel
+from bridge.pbx.calls.model import CONFERENCE, Call, Channel
 from bridge.pbx.calls.parties import shown
 
 PARKING = "parking"
@@ -37,7 +37,9 @@ def consult(book: Book, channel: Channel, legs: list[Channel]) -> Call:
 
 def join(book: Book, channel: Channel, at: float) -> None:
     """After a channel entered a bridge: calls whose people now hear each other become one."""
-    group = book.reach(channel, conferences=False)
+    bridge = book.bridges.get(channel.bridge or "")
+    meets = bridge is not None and bridge.type == CONFERENCE
+    group = book.reach(channel)
     calls = list(dict.fromkeys(book.side(other) for other in group))
     if channel.guest_of and not any(other.call == channel.guest_of for other in group):
         guest_of = book.calls.get(channel.guest_of)
@@ -47,7 +49,7 @@ def join(book: Book, channel: Channel, at: float) -> None:
         calls = list(dict.fromkeys(book.side(other) for other in group))
     if len(calls) < 2:
         return
-    for call_id in calls:
+    for call_id in calls if not meets else ():
         call = book.calls[call_id]
         if call.consultation and call.guest is None and channel.real and channel.call != call_id:
             seat(book, channel, call, at)
@@ -56,7 +58,7 @@ def join(book: Book, channel: Channel, at: float) -> None:
     survivor = min(parts, key=standing)
     for part in parts:
         if part is not survivor:
-            become_one(book, part, survivor, at)
+            become_one(book, part, survivor, at, transfer=not meets)
 
 
 def seat(book: Book, channel: Channel, consultation: Call, at: float) -> None:
@@ -75,8 +77,8 @@ def standing(call: Call) -> tuple[bool, float]:
     return (call.direction not in (Direction.INBOUND, Direction.OUTBOUND), call.born)
 
 
-def become_one(book: Book, call: Call, survivor: Call, at: float) -> None:
-    """Two calls that have met go on as one; who was in both has transferred."""
+def become_one(book: Book, call: Call, survivor: Call, at: float, *, transfer: bool = True) -> None:
+    """Two calls that have met go on as one; who was in both has transferred, unless they all met in a conference."""
     transferer = call.consulted_by or survivor.consulted_by or _shared_party(book, call, survivor)
     survivor.consulted_by = None
     joined = [
@@ -85,7 +87,7 @@ def become_one(book: Book, call: Call, survivor: Call, at: float) -> None:
     ringing = book.ringing(call)
     fetched = survivor.transferred_by == PARKING
     book.merge(call, survivor, at)
-    if transferer is not None and transferer.device is not None and not fetched:
+    if transfer and transferer is not None and transferer.device is not None and not fetched:
         survivor.transferred_by = transferer.device
         target = shown(book.party(joined[-1])) if joined else shown(call.callee)
         say_transferred(book, survivor, "attended", transferer, transferer, target, at)

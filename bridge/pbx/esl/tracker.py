@@ -181,7 +181,8 @@ class Tracker:
         side = book.calls.get(book.side(channel), call)
         if side.connected_at is not None:
             # Who leaves while others go on talking does not end the call.
-            ends = side.talk_since is None or channel in book.people(side)
+            people = book.people(side)
+            ends = side.talk_since is None or (channel in people and len(people) < 3)
             if channel.real and side.ended_by is None and ends:
                 side.ended_by = book.party(channel)
         elif call.attempt is not None:
@@ -235,10 +236,9 @@ class Tracker:
         for channel in fresh:
             book.enter(channel, bridge_id, kind)
             channel.deserted = channel.sent_on = False
-        if kind != CONFERENCE:
-            transfers.before_join(book, members, at)
-            for channel in members:
-                join(book, channel, at)
+        transfers.before_join(book, members, at)
+        for channel in members:
+            join(book, channel, at)
         for channel in members:
             sides.update(dict.fromkeys(self._sides(channel)))
         self._update(sides, at)
