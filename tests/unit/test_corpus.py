@@ -1,0 +1,252 @@
+"""Every conversation of the corpus through the tracker of its PBX, compared with what its witness tells."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import ami_story
+import pytest
+from corpus import differences, phone_device
+from recorded import TRACES, name_of, scenario_of, story_of, wire, zero_of
+
+from bridge.domain.calls import CallEvent, Directory
+from bridge.pbx.ami import resync as ami_resync
+from bridge.pbx.ami.tracker import Tracker as AmiTracker
+from bridge.pbx.esl.codec import Decoder, Event
+from bridge.pbx.trace import rows
+
+WIRES = sorted(path for pbx in ("asterisk-*", "freeswitch-*") for path in TRACES.glob(f"{pbx}/*/wire.jsonl*"))
+ASTERISK = [path for path in WIRES if path.parent.parent.name.startswith("asterisk")]
+FREESWITCH = [path for path in WIRES if path not in ASTERISK]
+LINKS = {"asterisk-22", "asterisk-16", "freeswitch-1.11-json", "freeswitch-1.11-plain"}
+UNDETERMINED = {
+    "simple": (),
+    "busy": (),
+    "hold_resume": (),
+    "attended_refer": ("resumed lost", "resumed late", "swapped"),
+    "queue_ringall": ("queued late", "swapped"),
+    "queue_abandoned": ("queued late", "q850", "swapped"),
+}
+"""Of which conversations the checker is tried, and what their witnesses leave open."""
+Steps = list[dict[str, Any]]
+
+
+def expected_of(path: Path) -> dict[str, Any]:
+    """What must come of a conversation."""
+    text = path.with_name("expected.json").read_text(encoding="utf-8")
+    expected: dict[str, Any] = json.loads(text)
+    return expected
+
+
+def directory(expected: dict[str, Any]) -> Directory:
+    """The company's people and numbers, as that PBX calls them."""
+    agents = {phone_device(expected["pbx"], ext): agent for ext, agent in expected["directory"]["agents"].items()}
+    return Directory(agents=agents, clients=expected["directory"]["clients"])
+
+
+def published(events: list[CallEvent]) -> list[dict[str, Any]]:
+    """As they stand on `rb:calls`."""
+    return [
+        {"type": e.type.value, "call": e.call, "seq": e.seq, "at": e.at.isoformat(), "data": dict(e.data)}
+        for e in events
+    ]
+
+
+def asterisk(path: Path, expected: dict[str, Any]) -> Iterator[list[CallEvent]]:
+    """What the AMI tracker makes of it: from the bytes, then from a resync that finds nothing."""
+    tracker = AmiTracker("lab", ("PJSIP/trunk",), directory(expected))
+    yield ami_story.play(path, tracker)
+    end = zero_of(path).timestamp() + 30
+    yield ami_resync.resync(tracker, ami_resync.Snapshot(()), end, end).batch.events
+
+
+def esl_events(path: Path) -> list[tuple[float, Event]]:
+    """(when it came, event), decoded."""
+    decoder, zero = Decoder(), zero_of(path).timestamp()
+    return [
+        (zero + row.t, frame.event)
+        for row in rows(path)
+        if row.received
+        for frame in decoder.feed(row.data)
+        if frame.event is not None
+    ]
+
+
+def freeswitch(path: Path, expected: dict[str, Any]) -> Iterator[list[CallEvent]]:
+    """What the ESL tracker makes of it: from the bytes, then from a resync that finds nothing."""
+    esl = pytest.importorskip("bridge.pbx.esl.tracker", reason="FreeSWITCH's tracker is not written yet")
+    tracker = esl.Tracker("lab", ("sofia/gateway/*", "sofia/external"), directory(expected))
+    yield [event for at, heard in esl_events(path) for event in tracker.feed([heard], at).events]
+    assert tracker.faults == 0
+    resync = pytest.importorskip("bridge.pbx.esl.resync", reason="FreeSWITCH's resync is not written yet")
+    end = zero_of(path).timestamp() + 30
+    yield resync.resync(tracker, resync.Snapshot(()), end, end).batch.events
+
+
+def check(path: Path, play: Callable[[Path, dict[str, Any]], Iterator[list[CallEvent]]]) -> None:
+    expected = expected_of(path)
+    played = play(path, expected)
+    events = published(next(played))
+    found = differences(expected, events)
+    assert not found, "\n".join(found)
+    if any(call.get("open") for call in expected["calls"]):
+        found = differences(expected, events + published(next(played)), resynced=True)
+        assert not found, "after the resync: " + "\n".join(found)
+
+
+@pytest.mark.parametrize("path", ASTERISK, ids=name_of)
+def test_asterisk(path: Path) -> None:
+    check(path, asterisk)
+
+
+@pytest.mark.parametrize("path", FREESWITCH, ids=name_of)
+def test_freeswitch(path: Path) -> None:
+    check(path, freeswitch)
+
+
+# --- the corpus itself ---
+
+
+def every(steps: Any) -> Iterator[dict[str, Any]]:
+    """Each expected event, however deep it stands."""
+    if isinstance(steps, list):
+        for step in steps:
+            yield from every(step)
+    elif "any_order" in steps:
+        yield from every(steps["any_order"])
+    else:
+        yield steps
+
+
+def told(expected: dict[str, Any]) -> list[dict[str, Any]]:
+    """All events of all calls, those of the resync and those that were not heard too."""
+    return [
+        event
+        for call in expected["calls"]
+        for part in ("events", "unheard", "after_resync")
+        for event in every(call.get(part, []))
+    ]
+
+
+def test_twenty_conversations_of_each_link_each_whole() -> None:
+    assert len(WIRES) == 80
+    assert {path.parent.parent.name for path in WIRES} == LINKS
+    for path in WIRES:
+        assert {file.name for file in path.parent.iterdir()} == {path.name, "story.md", "expected.json"}
+
+
+@pytest.mark.parametrize("path", WIRES, ids=name_of)
+def test_every_expectation_cites_its_line_of_evidence(path: Path) -> None:
+    expected, story = expected_of(path), story_of(path)
+    assert (expected["pbx"], expected["scenario"]) == (path.parent.parent.name, scenario_of(path))
+    assert expected["what"] in story
+    assert datetime.fromisoformat(expected["zero"]) == zero_of(path)
+    for event in told(expected):
+        assert event["evidence"], event
+        assert all(quote in story for quote in event["evidence"]), event
+        if "at" in event:
+            seconds = [number for quote in event["evidence"] for number in re.findall(r"(?:^|from )(\d+\.\d\d)", quote)]
+            assert f"{event['at']:.2f}" in seconds, event
+        assert not event.get("optional") or event["why"]
+    whole = b"".join(row.data for row in rows(path))
+    for person in expected["people"].values():
+        assert person["evidence"] in story
+    for seen in [*expected["people"].values(), *told(expected)]:
+        assert seen.get("wire", "").encode() in whole
+
+
+@pytest.mark.parametrize("path", WIRES, ids=name_of)
+def test_whatever_the_witness_saw_is_expected(path: Path) -> None:
+    """Who was joined is connected, whose phone rang is offered, whose phone stopped ringing is unoffered."""
+    expected, story = expected_of(path), story_of(path)
+    cited: dict[str, set[str]] = {}
+    for event in told(expected):
+        cited.setdefault(event["type"], set()).update(event["evidence"])
+    joined = re.search(r"- Joined by [^:]*: (.*)\.\n", story)
+    order = re.search(r"- Order, [^:]*: (.*)\.\n", story)
+    assert joined and order
+    if "from" in joined[1]:
+        assert set(joined[1].split("; ")) <= cited["call.connected"]
+    for item in order[1].split("; "):
+        if re.search(r"\brings?$", item):
+            assert item in cited["call.offered"]
+        elif re.search(r"\b(answers [4-6]\d\d|stops? ringing)$", item):
+            assert item in cited["call.unoffered"]
+
+
+def shape(path: Path) -> dict[str, Any]:
+    """What is expected of a conversation, without what only its recording or its link determines."""
+    expected = expected_of(path)
+    for event in told(expected):
+        for key in ("at", "evidence", "late_ms", "why", "wire"):
+            event.pop(key, None)
+        if event["type"] == "call.queued":
+            del event["data"]["position"]
+        for key in ("wait_ms", "talk_ms"):
+            event["data"].pop(key, None)
+    people = {name: {k: v for k, v in who.items() if k != "evidence"} for name, who in expected["people"].items()}
+    return {"calls": expected["calls"], "people": people}
+
+
+@pytest.mark.parametrize("scenario", sorted({scenario_of(path) for path in WIRES}))
+def test_the_same_story_is_the_same_on_every_link(scenario: str) -> None:
+    """But for a phone's 603, of which Asterisk tells the caller 480, FreeSWITCH 603."""
+    shapes = {path.parent.parent.name: shape(path) for path in WIRES if scenario_of(path) == scenario}
+    first = shapes[min(shapes)]
+    alike = {link for link, one in shapes.items() if one == first}
+    assert alike == {link for link in shapes if scenario != "rejected" or link.startswith("asterisk")}
+
+
+# --- the checker itself ---
+
+
+def doctored(events: Steps) -> Iterator[tuple[str, Steps]]:
+    """The same events with one fault each: one lost, twice, late, too early in the order, or with a wrong field."""
+    for place, event in enumerate(events):
+        name = f"{place} {event['type']}"
+        yield f"{name} lost", renumbered(events[:place] + events[place + 1 :])
+        yield f"{name} twice", renumbered(events[: place + 1] + events[place:])
+        late = datetime.fromisoformat(event["at"]) + timedelta(seconds=0.7)
+        yield f"{name} late", [*events[:place], {**event, "at": late.isoformat()}, *events[place + 1 :]]
+        if following := events[place + 1 : place + 2]:
+            yield f"{name} swapped", renumbered([*events[:place], *following, event, *events[place + 2 :]])
+        yield f"{name} numbered wrongly", [*events[:place], {**event, "seq": 99}, *events[place + 1 :]]
+        for key, value in event["data"].items():
+            wrong = 123456 if isinstance(value, int) else "wrong" if isinstance(value, str | None) else None
+            for other in (wrong, spoilt(value)):
+                fault = {**event, "data": {**event["data"], key: other}}
+                yield f"{name} {key} {other}", [*events[:place], fault, *events[place + 1 :]]
+    yield "a call more", [*events, *({**event, "call": "another"} for event in events)]
+    yield "nothing at all", []
+
+
+def spoilt(value: Any) -> Any:
+    """A party with a wrong number and extension; the two of a conversation the wrong way round."""
+    if isinstance(value, list):
+        return value[::-1]
+    if isinstance(value, dict):
+        return {**value, "extension": "999", "number": "+15559999999"}
+    return "another"
+
+
+def renumbered(events: Steps) -> Steps:
+    count: dict[str, int] = {}
+    for event in (events := copy.deepcopy(events)):
+        count[event["call"]] = event["seq"] = count.get(event["call"], 0) + 1
+    return events
+
+
+@pytest.mark.parametrize("scenario", UNDETERMINED)
+def test_the_checker_sees_every_fault(scenario: str) -> None:
+    path = wire("asterisk-22", scenario)
+    expected = expected_of(path)
+    events = published(next(asterisk(path, expected)))
+    assert not differences(expected, events)
+    unseen = [name for name, spoiled in doctored(events) if not differences(expected, spoiled)]
+    assert [name for name in unseen if not any(words in name for words in UNDETERMINED[scenario])] == []
