@@ -2,13 +2,18 @@
 
 Pure functions. The events are mappings as published on `rb:calls` (`type`, `call`, `seq`, `at`, `data`), so that
 anybody's tracker can be tested; `traces/README.md` says what `expected.json` holds.
+
+    python tests/corpus.py tests/traces/asterisk-22/simple < events.jsonl
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 Event = Mapping[str, Any]
@@ -326,3 +331,15 @@ def _say(value: Any) -> str:
 
 def _line(event: Event) -> str:
     return f"{event['type']} ({_short(event['data'])})"
+
+
+def main(folder: str) -> int:
+    """Print where the events on standard input, one JSON object a line, differ from what that folder expects."""
+    expected = json.loads((Path(folder) / "expected.json").read_text(encoding="utf-8"))
+    found = differences(expected, [json.loads(line) for line in sys.stdin if line.strip()])
+    print(*found, sep="\n", end="\n" if found else "")
+    return bool(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import ami_story
+import story
+import corpus
 import pytest
 from corpus import differences, phone_device
 from recorded import TRACES, name_of, scenario_of, story_of, wire, zero_of
@@ -61,7 +64,7 @@ def published(events: list[CallEvent]) -> list[dict[str, Any]]:
 def asterisk(path: Path, expected: dict[str, Any]) -> Iterator[list[CallEvent]]:
     """What the AMI tracker makes of it: from the bytes, then from a resync that finds nothing."""
     tracker = AmiTracker("lab", ("PJSIP/trunk",), directory(expected))
-    yield ami_story.play(path, tracker)
+    yield story.play(path, tracker)
     end = zero_of(path).timestamp() + 30
     yield ami_resync.resync(tracker, ami_resync.Snapshot(()), end, end).batch.events
 
@@ -108,6 +111,14 @@ def test_asterisk(path: Path) -> None:
 @pytest.mark.parametrize("path", FREESWITCH, ids=name_of)
 def test_freeswitch(path: Path) -> None:
     check(path, freeswitch)
+
+
+@pytest.mark.parametrize("scenario", sorted({scenario_of(p) for p in FREESWITCH if "originate" not in str(p)}))
+def test_both_encodings_of_one_call_say_the_same(scenario: str) -> None:
+    said = []
+    for path in (wire("freeswitch-1.11-json", scenario), wire("freeswitch-1.11-plain", scenario)):
+        said.append(published(next(freeswitch(path, expected_of(path)))))
+    assert said[0] == said[1]
 
 
 # --- the corpus itself ---
@@ -250,3 +261,18 @@ def test_the_checker_sees_every_fault(scenario: str) -> None:
     assert not differences(expected, events)
     unseen = [name for name, spoiled in doctored(events) if not differences(expected, spoiled)]
     assert [name for name in unseen if not any(words in name for words in UNDETERMINED[scenario])] == []
+
+
+def test_anybody_can_run_the_checker() -> None:
+    path = wire("asterisk-22", "simple")
+    events = published(next(asterisk(path, expected_of(path))))
+    for told_of, code, says in ((events, 0, ""), (events[:-1], 1, "it must end once")):
+        done = subprocess.run(
+            [sys.executable, "-I", corpus.__file__, str(path.parent)],
+            input="".join(json.dumps(event) + "\n" for event in told_of),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (code, "")
+        assert says in done.stdout
