@@ -19,7 +19,15 @@ from gevent.event import AsyncResult, Event
 from bridge.domain.calls import Directory
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.calls.book import Batch
-from bridge.pbx.connecting import LoginRefused, NotAllowed, Pause, Timings
+from bridge.pbx.connecting import (
+    ConnectFailed,
+    LinkDown,
+    LoginRefused,
+    NoReply,
+    NotAllowed,
+    Pause,
+    Timings,
+)
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.commands import Commander
 from bridge.pbx.esl.hearing import EVENTS, SUBCLASSES
@@ -138,6 +146,9 @@ class EslLink:
             pause.reset()
             reason: str = lost.get()
             return reason
+        except (LinkDown, NoReply) as error:
+            # Why it was lost says more than that it is.
+            raise ConnectFailed(lost.get() if lost.ready() else error.message) from None
         finally:
             self._events = None
             self._synced = False
