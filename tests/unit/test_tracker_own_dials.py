@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ami_story import AGENTS, play, told
 from recorded import TRACES, story_of
+from story import play, side, told
 
 from bridge.domain.calls import CallEvent, Expected
-from bridge.pbx.ami.tracker import Tracker
 
 OURS = TRACES / "ours"
 VERSIONS = ["asterisk-22", "asterisk-16"]
@@ -100,10 +100,10 @@ def expected(path: Path) -> Expected:
     )
 
 
-def run(scenario: str, version: str) -> tuple[Expected, list[CallEvent], Tracker]:
+def run(scenario: str, version: str) -> tuple[Expected, list[CallEvent], Any]:
     path = OURS / version / f"{scenario}.jsonl"
     order = expected(path)
-    tracker = Tracker("lab", ("PJSIP/trunk",), AGENTS)
+    tracker = side("asterisk").tracker()
     tracker.expect(order)
     return order, play(path, tracker), tracker
 
@@ -149,7 +149,7 @@ def test_the_same_originate_again_is_another_call_that_is_refused(version: str) 
 def test_a_dial_of_which_only_the_id_is_known_still_tells_agent_from_customer() -> None:
     path = OURS / "asterisk-22" / "agent_first_customer_busy.jsonl"
     order = expected(path)
-    tracker = Tracker("lab", ("PJSIP/trunk",), AGENTS)
+    tracker = side("asterisk").tracker()
     tracker.expect(Expected(order.attempt))
     [story] = told(play(path, tracker)).values()
     assert story == [
