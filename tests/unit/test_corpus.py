@@ -7,27 +7,25 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import story
 import corpus
 import pytest
+import story
 from corpus import differences, phone_device
 from recorded import TRACES, name_of, scenario_of, story_of, wire, zero_of
 
 from bridge.domain.calls import CallEvent, Directory
-from bridge.pbx.ami import resync as ami_resync
-from bridge.pbx.ami.tracker import Tracker as AmiTracker
-from bridge.pbx.esl.codec import Decoder, Event
 from bridge.pbx.trace import rows
 
 WIRES = sorted(path for pbx in ("asterisk-*", "freeswitch-*") for path in TRACES.glob(f"{pbx}/*/wire.jsonl*"))
-ASTERISK = [path for path in WIRES if path.parent.parent.name.startswith("asterisk")]
-FREESWITCH = [path for path in WIRES if path not in ASTERISK]
 LINKS = {"asterisk-22", "asterisk-16", "freeswitch-1.11-json", "freeswitch-1.11-plain"}
+HEARD_TWICE = sorted(
+    {scenario_of(path) for path in WIRES if "freeswitch" in str(path) and "originate" not in str(path)}
+)
 UNDETERMINED = {
     "simple": (),
     "busy": (),
@@ -61,64 +59,31 @@ def published(events: list[CallEvent]) -> list[dict[str, Any]]:
     ]
 
 
-def asterisk(path: Path, expected: dict[str, Any]) -> Iterator[list[CallEvent]]:
-    """What the AMI tracker makes of it: from the bytes, then from a resync that finds nothing."""
-    tracker = AmiTracker("lab", ("PJSIP/trunk",), directory(expected))
-    yield story.play(path, tracker)
+def said(path: Path) -> Iterator[Steps]:
+    """What our tracker says: from the bytes; and, if asked on, with a resync that finds nothing."""
+    side, expected = story.side_of(path), expected_of(path)
+    tracker = side.tracker()
+    tracker.set_directory(directory(expected))
+    events = story.play(path, tracker)
+    yield published(events)
     end = zero_of(path).timestamp() + 30
-    yield ami_resync.resync(tracker, ami_resync.Snapshot(()), end, end).batch.events
+    yield published(events + list(side.left_alone(tracker, end, end).batch.events))
 
 
-def esl_events(path: Path) -> list[tuple[float, Event]]:
-    """(when it came, event), decoded."""
-    decoder, zero = Decoder(), zero_of(path).timestamp()
-    return [
-        (zero + row.t, frame.event)
-        for row in rows(path)
-        if row.received
-        for frame in decoder.feed(row.data)
-        if frame.event is not None
-    ]
-
-
-def freeswitch(path: Path, expected: dict[str, Any]) -> Iterator[list[CallEvent]]:
-    """What the ESL tracker makes of it: from the bytes, then from a resync that finds nothing."""
-    esl = pytest.importorskip("bridge.pbx.esl.tracker", reason="FreeSWITCH's tracker is not written yet")
-    tracker = esl.Tracker("lab", ("sofia/gateway/*", "sofia/external"), directory(expected))
-    yield [event for at, heard in esl_events(path) for event in tracker.feed([heard], at).events]
-    assert tracker.faults == 0
-    resync = pytest.importorskip("bridge.pbx.esl.resync", reason="FreeSWITCH's resync is not written yet")
-    end = zero_of(path).timestamp() + 30
-    yield resync.resync(tracker, resync.Snapshot(()), end, end).batch.events
-
-
-def check(path: Path, play: Callable[[Path, dict[str, Any]], Iterator[list[CallEvent]]]) -> None:
-    expected = expected_of(path)
-    played = play(path, expected)
-    events = published(next(played))
-    found = differences(expected, events)
+@pytest.mark.parametrize("path", WIRES, ids=name_of)
+def test_our_tracker_says_what_the_witness_saw(path: Path) -> None:
+    expected, played = expected_of(path), said(path)
+    found = differences(expected, next(played))
     assert not found, "\n".join(found)
     if any(call.get("open") for call in expected["calls"]):
-        found = differences(expected, events + published(next(played)), resynced=True)
+        found = differences(expected, next(played), resynced=True)
         assert not found, "after the resync: " + "\n".join(found)
 
 
-@pytest.mark.parametrize("path", ASTERISK, ids=name_of)
-def test_asterisk(path: Path) -> None:
-    check(path, asterisk)
-
-
-@pytest.mark.parametrize("path", FREESWITCH, ids=name_of)
-def test_freeswitch(path: Path) -> None:
-    check(path, freeswitch)
-
-
-@pytest.mark.parametrize("scenario", sorted({scenario_of(p) for p in FREESWITCH if "originate" not in str(p)}))
+@pytest.mark.parametrize("scenario", HEARD_TWICE)
 def test_both_encodings_of_one_call_say_the_same(scenario: str) -> None:
-    said = []
-    for path in (wire("freeswitch-1.11-json", scenario), wire("freeswitch-1.11-plain", scenario)):
-        said.append(published(next(freeswitch(path, expected_of(path)))))
-    assert said[0] == said[1]
+    json_said, plain_said = (next(said(wire(f"freeswitch-1.11-{form}", scenario))) for form in ("json", "plain"))
+    assert json_said == plain_said
 
 
 # --- the corpus itself ---
@@ -256,8 +221,7 @@ def renumbered(events: Steps) -> Steps:
 @pytest.mark.parametrize("scenario", UNDETERMINED)
 def test_the_checker_sees_every_fault(scenario: str) -> None:
     path = wire("asterisk-22", scenario)
-    expected = expected_of(path)
-    events = published(next(asterisk(path, expected)))
+    expected, events = expected_of(path), next(said(path))
     assert not differences(expected, events)
     unseen = [name for name, spoiled in doctored(events) if not differences(expected, spoiled)]
     assert [name for name in unseen if not any(words in name for words in UNDETERMINED[scenario])] == []
@@ -265,7 +229,7 @@ def test_the_checker_sees_every_fault(scenario: str) -> None:
 
 def test_anybody_can_run_the_checker() -> None:
     path = wire("asterisk-22", "simple")
-    events = published(next(asterisk(path, expected_of(path))))
+    events = next(said(path))
     for told_of, code, says in ((events, 0, ""), (events[:-1], 1, "it must end once")):
         done = subprocess.run(
             [sys.executable, "-I", corpus.__file__, str(path.parent)],
