@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import gevent
 import pytest
@@ -14,14 +15,19 @@ from doubles.esl_links import ATTEMPT, DIALLER, HASTY, QUICK, READER, USERS, lin
 from doubles.sink import Sink
 from rig import until
 
+from bridge.domain.calls import Directory
 from bridge.domain.errors import SettingsError, Unavailable
 from bridge.pbx.connecting import ConnectFailed
 from bridge.pbx.esl import session as esl_session
 from bridge.pbx.esl.link import EslLink, read_status
 from bridge.pbx.open import open_link
 from bridge.pbx.port import Reason, Receipts
-from bridge.pbx.sim.esl import FakeFreeSWITCH
+from bridge.pbx.sim.esl import FakeFreeSWITCH, events_of
+from bridge.pbx.trace import received
 from bridge.uptime import uptime
+
+TRACES = Path(__file__).parent.parent / "traces" / "freeswitch-1.11-json"
+SIMPLE, RINGALL = (TRACES / scenario / "wire.jsonl.gz" for scenario in ("simple", "queue_ringall"))
 
 
 @pytest.fixture
@@ -425,3 +431,110 @@ def test_a_pbx_at_its_start_says_so() -> None:
     _, started = read_status(text + "FreeSWITCH (Version 1.10.12 -release 64bit) is not ready\n", 1e9)
     assert started is not None and started.timestamp() == 1e9
     assert read_status("-ERR status Command not found!\n", 1e9) == ("", None)
+
+
+def test_a_dial_that_never_became_a_channel_is_a_call_that_failed(server: FakeFreeSWITCH) -> None:
+    server.answers["expand"] = lambda arguments: "-ERR USER_NOT_REGISTERED\n"
+    sink = Sink()
+    with linked(server, sink) as link:
+        assert link.dial(order()).ok
+        until(lambda: "call.ended" in sink.kinds())
+        assert link.live_attempts() == frozenset()
+    assert sink.kinds()[0] == "call.started"
+    assert sink.heard[0].data["attempt"] == ATTEMPT
+    assert sink.heard[-1].data["cause"] == "failed"
+
+
+@pytest.mark.parametrize("body", ["-ERR STALE_DATE\n", "-USAGE: <call url> <exten>|&<application_name>\n"])
+def test_a_dial_that_the_pbx_did_not_begin_is_over_at_once(server: FakeFreeSWITCH, body: str) -> None:
+    server.answers["expand"] = lambda arguments: body
+    sink = Sink()
+    with linked(server, sink) as link:
+        assert link.dial(order()).ok
+        until(lambda: sink.kinds() == ["call.started", "call.ended"])
+        assert link.live_attempts() == frozenset()
+
+
+def test_a_dial_that_came_twice_ends_nothing(server: FakeFreeSWITCH) -> None:
+    """Its first command may be ringing: what the PBX says of the second is no word of the call's."""
+    server.answers["expand"] = lambda arguments: "-ERR LOSE_RACE\n"
+    sink = Sink()
+    with linked(server, sink) as link:
+        fed = []
+        feed = link.tracker.feed
+
+        def hear(events: list[dict[str, str]], now: float) -> object:
+            fed.extend(events)
+            return feed(events, now)
+
+        link.tracker.feed = hear  # type: ignore[assignment,method-assign]
+        assert link.dial(order()).ok
+        until(lambda: any(event.get("Job-UUID") == ATTEMPT for event in fed))
+        assert link._hub.ask(lambda: True, 20.0, False)
+    assert sink.kinds() == []
+
+
+def test_hangup_finds_the_agents_leg(server: FakeFreeSWITCH) -> None:
+    sink = Sink()
+    with linked(server, sink) as link:
+        link.set_directory(Directory(agents={"user/101": "anna"}))
+        recorded = list(events_of(received(SIMPLE)))
+        names = [event["Event-Name"] for _, event in recorded]
+        hung_up = names.index("CHANNEL_HANGUP") if "CHANNEL_HANGUP" in names else names.index("CHANNEL_HANGUP_COMPLETE")
+        server.send(b"".join(raw for raw, _ in recorded[:hung_up]))
+        until(lambda: "call.connected" in sink.kinds())
+        call = sink.heard[0].call
+        assert call is not None
+        [leg] = [c.uid for c in link.tracker.book.channels.values() if c.device == "user/101"]
+        assert link.hangup(call, "bert").reason is Reason.NOT_FOUND
+        assert link.hangup("lab-no-such", "anna").reason is Reason.NOT_FOUND
+        assert link.hangup(call, "anna").reason is Reason.NOT_FOUND
+        server.dumps[leg] = {"Unique-ID": leg}
+        assert link.hangup(call, "anna").ok
+        assert server.asked("bgapi uuid_kill") == [f"bgapi uuid_kill {leg} NORMAL_CLEARING"] * 2
+        assert link.hangup(call, None).ok
+        assert len(server.asked("bgapi uuid_kill")) == 4
+        server.allowed_api[DIALLER] = {"hash", "strepoch"}
+        refused = link.hangup(call, "anna")
+        assert refused.reason is Reason.REFUSED
+        assert "esl-allowed-api" in refused.detail
+
+
+@pytest.mark.parametrize("chunk", [1 << 16, 61])
+def test_a_call_is_heard_and_kept_and_forgotten(server: FakeFreeSWITCH, chunk: int) -> None:
+    sink = Sink()
+    with linked(server, sink):
+        server.replay(SIMPLE, chunk=chunk)
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.kinds() == ["call.started", "call.offered", "call.connected", "call.ended"]
+    assert sink.live == {}
+    assert sink.threads == {"esl-lab"}
+    assert sink.order[:2] == ["up", "resynced"]
+
+
+def test_events_during_the_snapshot_come_after_it_in_order(server: FakeFreeSWITCH) -> None:
+    once = threading.Event()
+
+    def busy_moment(arguments: str) -> str:
+        if not once.is_set():
+            once.set()
+            server.replay(SIMPLE)
+        return server._api_show(arguments)
+
+    server.answers["show"] = busy_moment
+    sink = Sink()
+    with linked(server, sink):
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.order == ["up", "resynced", *(f"call.{kind}" for kind in ("started", "offered", "connected", "ended"))]
+
+
+def test_nothing_of_a_call_is_in_the_log(server: FakeFreeSWITCH, caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink()
+    with caplog.at_level(logging.DEBUG), linked(server, sink) as link:
+        link.dial(order())
+        server.replay(RINGALL)
+        until(lambda: "call.ended" in sink.kinds())
+        server.cut()
+        until(lambda: len(sink.facts) >= 2)
+    for secret in ("5553001", "6465550101", "reader-secret", "dialler-secret"):
+        assert secret not in caplog.text

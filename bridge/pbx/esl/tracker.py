@@ -24,6 +24,8 @@ from bridge.pbx.esl.hearing import CUSTOM, DIAL_JOB, HEARD, HEARD_CUSTOM, Event,
 log = logging.getLogger(__name__)
 
 ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+TWICE = "LOSE_RACE"
+"""What our fence answers to a command that came before: it dialled nothing now, and the first one may be ringing."""
 _LEFT = frozenset({"recv_bye", "recv_cancel"})
 """What a leg's end is called where the phone itself brought it about."""
 
@@ -328,9 +330,12 @@ class Tracker:
     def background_job(self, event: Event, at: float) -> None:
         """A dial of ours that came to nothing; where there never was a channel, nothing else says so."""
         result, _, cause = event.get("_body", "").strip().partition(" ")
-        if result == "-ERR":
-            attempt = event.get("Job-UUID", "").removeprefix(DIAL_JOB)
-            self.book.refuse(attempt, at, None if cause == "CALL_REJECTED" else q850(cause))
+        attempt = event.get("Job-UUID", "").removeprefix(DIAL_JOB)
+        if result == "-ERR" and cause != TWICE:
+            self.book.refuse(attempt, at, q850(cause))
+        elif result == "-USAGE:":
+            # Without its expansion or its hash the PBX finds nothing to dial.
+            self.book.refuse(attempt, at)
 
     def own_dial(self, event: Event, at: float) -> None:
         """Our dialplan says that a leg came to nothing; where there never was one, nothing else does."""
