@@ -18,7 +18,7 @@ from ringbridge_lab.lab import Behaviour, Lab, wait_until
 
 pytestmark = pytest.mark.pbx
 
-PHONE_101_HZ, CALLER_HZ = 330, 800
+PHONE_101_HZ, PHONE_102_HZ, CALLER_HZ = 330, 370, 800
 
 
 def test_a_caller_and_an_agent_hear_each_other(lab: Lab) -> None:
@@ -132,6 +132,73 @@ def test_support_rings_all_and_sales_rings_in_turn(lab: Lab) -> None:
     assert len({row.number for row in lab.witness()[before:]}) == 3
 
 
+def test_an_agent_transfers_blindly(lab: Lab) -> None:
+    call = lab.call("+12125550101")
+    call.wait_for("answered")
+    before = len(lab.witness())
+    lab.press_phone("101", "##102")
+    wait_until(lambda: len(lab.witness()) > before, seconds=10, what="102 to be called")
+    (invite,) = lab.witness()[before:]
+    assert (invite.number, invite.caller) == ("102", "+16465550111")
+    until_heard(lab, invite.leg, CALLER_HZ)
+    call.hang_up()
+    lab.wait_idle()
+    assert tones.has_tone(call.recording(), PHONE_101_HZ) and tones.has_tone(call.recording(), PHONE_102_HZ)
+
+
+def test_an_agent_asks_before_a_transfer(lab: Lab) -> None:
+    call = lab.call("+12125550101")
+    call.wait_for("answered")
+    before = len(lab.witness())
+    lab.press_phone("101", "*2102")
+    wait_until(lambda: len(lab.witness()) > before, seconds=10, what="102 to be called")
+    (invite,) = lab.witness()[before:]
+    until_heard(lab, invite.leg, PHONE_101_HZ)
+    lab.hang_up_phone("101")
+    until_heard(lab, invite.leg, CALLER_HZ)
+    call.hang_up()
+    lab.wait_idle()
+
+
+def test_a_call_is_parked_and_taken_elsewhere(lab: Lab) -> None:
+    call = lab.call("+12125550101")
+    call.wait_for("answered")
+    lab.press_phone("101", "##700")
+    wait_until(lambda: lab.channels() == 1, seconds=15, what="101 to be free")
+    other = lab.call("701", phone="102")
+    other.wait_for("answered")
+    until_heard(lab, f"caller-{other.id}", CALLER_HZ)
+    call.hang_up()
+    lab.wait_idle()
+
+
+def test_a_colleague_picks_up(lab: Lab) -> None:
+    lab.phone("101", Behaviour.NO_ANSWER)
+    before = len(lab.witness())
+    call = lab.call("+12125550101")
+    wait_until(lambda: len(lab.witness()) > before, seconds=10, what="101 to ring")
+    picker = lab.call("*8101", phone="102")
+    call.wait_for("answered")
+    until_heard(lab, f"caller-{picker.id}", CALLER_HZ)
+    assert len(lab.witness()) == before + 1
+
+
+def test_a_conference_and_an_announcement_need_no_agent(lab: Lab) -> None:
+    outside, inside = lab.call("+12125550180"), lab.call("800", phone="102")
+    for call in (outside, inside):
+        call.wait_for("answered")
+    until_heard(lab, f"caller-{inside.id}", CALLER_HZ)
+    lab.hang_up_all()
+    assert lab.call("+12125550130").wait_for("ended").detail == "16"
+
+
+def test_the_pbx_writes_down_its_calls(lab: Lab) -> None:
+    cdr = Path(lab.info["company"]["cdr"])
+    lab.call("+12125550101", caller="+13125550199", hangup_after=0.3).wait_for("ended")
+    lab.wait_idle()
+    wait_until(lambda: cdr.exists() and "+13125550199" in cdr.read_text(), seconds=10, what="the record")
+
+
 def test_the_witness_survives_the_company(lab: Lab) -> None:
     world = lab.state.processes["world"]
     lab.call("+12125550101").wait_for("answered")
@@ -161,7 +228,7 @@ def test_everything_stays_on_loopback(lab: Lab) -> None:
 
 
 def test_two_labs_never_meet(lab: Lab, tmp_path: Path) -> None:
-    other = Lab(tmp_path / "other")
+    other = Lab(tmp_path / "other", lab.pbx)
     other.up()
     try:
         assert other.state.ports.base != lab.state.ports.base
@@ -181,6 +248,17 @@ def test_up_twice_says_so_and_changes_nothing(lab: Lab) -> None:
     was = dict(lab.state.processes)
     assert Lab(lab.dir).up() is False
     assert Lab(lab.dir).state.processes == was
+
+
+def test_a_lab_keeps_its_kind(lab: Lab) -> None:
+    assert Lab(lab.dir).pbx == lab.pbx
+    other = {"asterisk": "freeswitch", "freeswitch": "asterisk"}[lab.pbx]
+    with pytest.raises(LabError, match="take it down first"):
+        Lab(lab.dir, other).up()
+    with pytest.raises(LabError, match="asterisk and freeswitch"):
+        Lab(lab.dir, "kamailio")
+    with pytest.raises(LabError, match="has no"):
+        lab.company_esl() if lab.pbx == "asterisk" else lab.company_ami()
 
 
 def test_another_process_with_the_same_id_is_left_alone() -> None:
@@ -212,6 +290,18 @@ def heard(recording: Path) -> int | None:
 
     wait_until(whole, seconds=5, what="the recording")
     return tones.dominant(recording)
+
+
+def until_heard(lab: Lab, of: str, hertz: int) -> None:
+    """Wait until a recording that still grows holds a tone."""
+
+    def sounds() -> bool:
+        try:
+            return tones.has_tone(lab.recording(of), hertz)
+        except LabError:
+            return False
+
+    wait_until(sounds, seconds=20, what=f"{of} to hear {hertz} Hz")
 
 
 def addresses(pid: int) -> list[tuple[str, str, int]]:
