@@ -92,8 +92,8 @@ class Stage:
     def wait_connected(self, pid: int | None = None) -> int:
         """Until a listener (that one) holds the lease and its PBX is up; returns its pid."""
         if pid is None:
-            return until(self.holder_pid, 20, "a listener that is connected")
-        until(lambda: self.holder_pid() == pid, 20, f"listener {pid} connected")
+            return until(self.holder_pid, what="a listener that is connected")
+        until(lambda: self.holder_pid() == pid, what=f"listener {pid} connected")
         return pid
 
     def entries(self) -> list[dict[str, str]]:
@@ -110,12 +110,12 @@ class Stage:
     def expect_seqs(self, **calls: int) -> None:
         """Every call was published from 1 to that, once and in order."""
         wanted = {call: list(range(1, last + 1)) for call, last in calls.items()}
-        until(lambda: sum(map(len, self.seqs().values())) >= sum(calls.values()), 20, "all events published")
+        until(lambda: sum(map(len, self.seqs().values())) >= sum(calls.values()), what="all events published")
         assert self.seqs() == wanted
 
     def expect_prefixes(self) -> None:
         """Every call that happened was published from 1 without a gap, so far."""
-        until(lambda: set(self.seqs()) == set(self.pbx.steps), 20, "every call's start")
+        until(lambda: set(self.seqs()) == set(self.pbx.steps), what="every call's start")
         for seqs in self.seqs().values():
             assert seqs == list(range(1, len(seqs) + 1))
 
@@ -164,7 +164,7 @@ class Stage:
             assert row is not None
             return row.state, row.reason
 
-    def dial(self, attempt: str, seconds: float = 10) -> mailbox.Reply:
+    def dial(self, attempt: str, seconds: float = 30) -> mailbox.Reply:
         command = mailbox.send(self.redis, "lab", "dial", {"attempt": attempt}, seconds)
         return self.reply(command)
 
@@ -177,7 +177,7 @@ class Stage:
                 found.append(reply)
             return bool(found)
 
-        until(look, 20, "a reply")
+        until(look, what="a reply")
         return found[0]
 
 

@@ -47,6 +47,8 @@ class ScriptedPbx:
 
     def close(self) -> None:
         """End every connection."""
+        # Closing alone does not wake a thread that is in accept().
+        _end(self._server)
         self._server.close()
         self.drop_links()
 
@@ -89,11 +91,16 @@ class ScriptedPbx:
                 link, _address = self._server.accept()
             except OSError:
                 return
-            with self._lock:
-                for call, steps in self.steps.items():
-                    _send(link, {"call": call, "steps": steps, "ended": call in self.ended})
-                _send(link, {"synced": True})
-                self._links.append(link)
+            try:
+                with self._lock:
+                    for call, steps in self.steps.items():
+                        _send(link, {"call": call, "steps": steps, "ended": call in self.ended})
+                    _send(link, {"synced": True})
+                    self._links.append(link)
+            except OSError:
+                # Killed as it came.
+                link.close()
+                continue
             threading.Thread(target=self._serve, args=(link,), daemon=True).start()
 
     def _serve(self, link: socket.socket) -> None:
@@ -178,34 +185,37 @@ class ScriptedLink:
         self._said = {call: int(state) for call, state in live.items()}
 
     def dial(self, order: DialOrder) -> Outcome:
-        reply = self._ask({"dial": order.attempt}, min(order.until - uptime(), 1.0))
+        reply = self._ask({"dial": order.attempt}, min(order.until - uptime(), 3.0))
         if reply is None:
             return Outcome(False, Reason.TIMEOUT, "no answer")
         reason = Reason(reply["reason"])
         return Outcome(reason is Reason.SENT, reason)
 
     def hangup(self, call: str, agent: str | None) -> Outcome:
-        reply = self._ask({"hangup": call}, 1.0)
+        reply = self._ask({"hangup": call})
         return Outcome(reply is not None, Reason.SENT if reply else Reason.TIMEOUT)
 
     def receipts(self, attempt: str) -> Receipts:
-        reply = self._ask({"receipts": attempt}, 1.0)
+        reply = self._ask({"receipts": attempt})
         return Receipts(*reply["receipts"]) if reply else Receipts(None, None)
 
     def live_attempts(self) -> frozenset[str]:
-        reply = self._ask({"alive": True}, 1.0)
-        return frozenset(reply["alive"]) if reply else frozenset()
+        return frozenset(self._alive()["alive"])
 
     def live_calls(self) -> frozenset[str]:
-        reply = self._ask({"alive": True}, 1.0)
+        return frozenset(self._alive()["calls"])
+
+    def _alive(self) -> dict[str, Any]:
+        reply = self._ask({"alive": True})
         if reply is None:
             raise Unavailable("the scripted PBX does not answer")
-        return frozenset(reply["calls"])
+        return reply
 
     def counts(self) -> Mapping[str, float]:
         return {}
 
-    def _ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    def _ask(self, message: dict[str, Any], seconds: float = 10.0) -> dict[str, Any] | None:
+        """The answer; None where none came in that time, or the line was lost."""
         connection = self._connection
         if connection is None:
             return None
@@ -218,7 +228,7 @@ class ScriptedLink:
             return None
         end = time.monotonic() + seconds
         with self._replied:
-            while number not in self._replies and time.monotonic() < end:
+            while number not in self._replies and self._connection is connection and time.monotonic() < end:
                 self._replied.wait(0.05)
             return self._replies.pop(number, None)
 

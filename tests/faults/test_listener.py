@@ -12,6 +12,7 @@ from rig import until
 
 from bridge.live import keys
 from bridge.live.connection import bytes_twin as raw
+from bridge.services import holding
 from bridge.store.models import Attempt, Call
 
 pytestmark = pytest.mark.faults
@@ -64,7 +65,7 @@ def test_a_frozen_holder_that_wakes_is_fenced(stage: Stage) -> None:
     attempt = stage.attempt()
     assert stage.dial(attempt).reason == "sent"
     first.send_signal(signal.SIGCONT)
-    until(lambda: "lost to another" in stage.log(0), 10)
+    until(lambda: "lost to another" in stage.log(0))
     stage.pbx.step("c1", end=True)
     stage.expect_seqs(c1=4)
     assert stage.pbx.dials == [attempt]
@@ -78,7 +79,7 @@ def test_a_clean_end_hands_over_at_once(stage: Stage) -> None:
     second = stage.listen()
     until(lambda: "standing by" in stage.log(1))
     first.send_signal(signal.SIGTERM)
-    assert first.wait(5) == 0
+    assert first.wait(30) == 0
     stage.wait_connected(second.pid)
     stage.pbx.step("c1", end=True)
     stage.expect_seqs(c1=2)
@@ -114,7 +115,7 @@ def test_a_call_whose_end_nobody_saw_is_ended(stage: Stage) -> None:
         session.add(Call(id="elsewhere", pbx="other", started_at=datetime.now(UTC), state="offered", last_seq=1))
     stage.listen()
     stage.wait_connected()
-    until(lambda: "gone" in stage.seqs(), 20, "the end of the call")
+    until(lambda: "gone" in stage.seqs(), what="the end of the call")
     (end,) = (entry for entry in stage.entries() if entry.get("call") == "gone")
     assert (end["type"], end["seq"]) == ("call.ended", "2")
     assert json.loads(end["data"])["cause"] == "uncertain"
@@ -132,19 +133,18 @@ def test_a_flush_repeats_what_the_recorder_had_not_acknowledged(stage: Stage) ->
         stage.pbx.step("c1")
     stage.expect_seqs(c1=3)
     stage.pbx.step("c2")
-    stage.expect_seqs(c1=3, c2=1)
-    # The listener asks several times a second; it learns of the group with its next look.
-    until(lambda: stage.redis.hget(keys.published("lab"), "batch"))
     stage.pbx.step("c1")
     stage.expect_seqs(c1=4, c2=1)
-    until(lambda: _asked_after_group(stage))
+    # The listener asks several times a second: the second question from now on is one after all that.
+    before = _asked_after_groups(stage)
+    until(lambda: _asked_after_groups(stage) >= before + 2, what="the listener to learn of the group")
     stage.redis.flushall()
     stage.expect_seqs(c1=4, c2=1)
 
 
-def _asked_after_group(stage: Stage) -> bool:
+def _asked_after_groups(stage: Stage) -> int:
     stats = stage.redis.info("commandstats")
-    return int(stats.get("cmdstat_xinfo|groups", {}).get("calls", 0)) >= 8
+    return int(stats.get("cmdstat_xinfo|groups", {}).get("calls", 0))
 
 
 def test_redis_restarted_while_calls_go_on(stage: Stage) -> None:
@@ -215,7 +215,12 @@ def test_the_end_comes_within_five_seconds_without_redis(stage: Stage) -> None:
     stage.server.signal(signal.SIGSTOP)
     stage.pbx.step("c1")
     listener.send_signal(signal.SIGTERM)
-    assert listener.wait(5) == 0
+    # What it grants to each part is less than five seconds together; a busy machine adds to that.
+    granted = (
+        holding._FINISH_SECONDS, holding._STOP_LINK_SECONDS, holding._JOIN_SECONDS, holding._DRAIN_SECONDS,
+    )  # fmt: skip
+    assert sum(granted) < 5
+    assert listener.wait(30) == 0
     stage.server.signal(signal.SIGCONT)
 
 
@@ -232,6 +237,7 @@ def test_a_restored_database_with_an_older_epoch(stage: Stage) -> None:
 def test_a_pbx_that_goes_and_comes_is_said(stage: Stage) -> None:
     stage.listen()
     stage.wait_connected()
+    until(lambda: len(stage.entries()) == 2, what="the resync")
     stage.pbx.drop_links()
     wanted = ["pbx.connected", "pbx.resynced", "pbx.lost", "pbx.connected", "pbx.resynced"]
     until(lambda: [entry["type"] for entry in stage.entries()] == wanted)
@@ -244,9 +250,9 @@ def test_a_holder_whose_link_died_ends_and_the_standby_takes_over(stage: Stage) 
     stage.pbx.step("c1")
     stage.expect_seqs(c1=1)
     second = stage.listen()
-    until(lambda: "standing by" in stage.log(1), 20, "the standby")
+    until(lambda: "standing by" in stage.log(1), what="the standby")
     stage.pbx.kill_link()
-    assert first.wait(10) == 1
+    assert first.wait(30) == 1
     assert "its part 'link' died" in stage.log(0)
     stage.wait_connected(second.pid)
     stage.pbx.step("c1", end=True)

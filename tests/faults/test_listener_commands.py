@@ -83,7 +83,7 @@ def test_a_kill_in_the_middle_of_a_dial_never_dials_twice(stage: Stage) -> None:
     second = stage.listen()
     stage.wait_connected(second.pid)
     assert stage.reply(command).reason == "unknown"
-    until(lambda: stage.state(attempt) == ("failed", "outcome_unknown"), 20)
+    until(lambda: stage.state(attempt) == ("failed", "outcome_unknown"))
     assert stage.pbx.dials == [attempt]
     with stage.sessions.read() as session:
         assert session.get(NumberLock, NUMBER) is None
@@ -102,7 +102,7 @@ def test_a_dial_without_an_answer_is_judged_by_receipts(
     attempt = stage.attempt()
     stage.pbx.receipts[attempt] = receipts
     assert stage.dial(attempt).reason == "timeout"
-    until(lambda: stage.state(attempt) == verdict, 20)
+    until(lambda: stage.state(attempt) == verdict)
     assert stage.pbx.dials == [attempt]
 
 
@@ -114,7 +114,7 @@ def test_a_live_call_is_left_alone_after_a_gap(stage: Stage) -> None:
     dead = stage.attempt("connected")
     stage.pbx.drop_links()
     # Judged in the same look: the one that is not alive is, the one that is alive is not.
-    until(lambda: stage.state(dead)[0] == "failed", 20)
+    until(lambda: stage.state(dead)[0] == "failed")
     assert stage.state(attempt)[0] == "dialing"
 
 
@@ -196,4 +196,4 @@ def test_holders_killed_again_and_again_under_load(stage: Stage) -> None:
     stage.expect_seqs(**{f"c{call}": stage.pbx.steps[f"c{call}"] for call in range(5)})
     assert max(Counter(stage.pbx.dials).values()) == 1
     # What was not dialled has ended, or rings at the PBX.
-    until(lambda: all(stage.state(a)[0] == "failed" or a in stage.pbx.alive for a in attempts), 20)
+    until(lambda: all(stage.state(a)[0] == "failed" or a in stage.pbx.alive for a in attempts))
