@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +37,8 @@ DEFAULT_PASSWORD = "ClueCon"
 JOB = "BACKGROUND_JOB"
 _QUICK_PING = 1.0
 """A ping that takes longer says too little of the PBX's clock, where that is known already."""
+_WHOLE_SECOND = 1.5
+"""Further apart than this, two answers were not said by one clock that only goes on."""
 _SIGN_OF_LIFE = 4096
 """Bytes that a peer sends within a ping's deadline at least, where it is in the middle of one long answer."""
 _DENIED = "permission denied"
@@ -56,7 +58,7 @@ class Session:
         self._ready: Callable[[str], None] | None = None
         self._lost: str | None = None
         self._pinger: gevent.Greenlet | None = None
-        self._ahead: float | None = None
+        self._ahead: deque[float] = deque(maxlen=8)
         self._jobs: dict[str, AsyncResult[Event]] = {}
         self._allowed_events = ""
 
@@ -141,7 +143,7 @@ class Session:
             # A list of permissions that is too long leaves FreeSWITCH's reply without an end.
             raise ConnectFailed(
                 f"{self._where}: {self._lost or 'no answer to the login'}"
-                + ("; keep esl-allowed-events and esl-allowed-api of this user short (300 letters together)"
+                + ("; keep esl-allowed-events and esl-allowed-api of this user short (400 letters together)"
                    if by_name and self._lost is None else "")
             ) from None
         if not reply.headers.get("Reply-Text", "").startswith("+OK"):
@@ -267,14 +269,19 @@ class Session:
             return
         heard = uptime()
         if text.isascii() and text.isdecimal() and len(text) == 10 and (
-            self._ahead is None or heard - asked < _QUICK_PING
+            not self._ahead or heard - asked < _QUICK_PING
         ):
             # As if it had been said only now: an answer that was slow makes a deadline early, never late.
-            self._ahead = int(text) - heard
+            ahead = int(text) - heard
+            if any(abs(ahead - other) > _WHOLE_SECOND for other in self._ahead):
+                # The clock was set.
+                self._ahead.clear()
+            self._ahead.append(ahead)
 
     def pbx_time(self, at: float) -> float | None:
         """What the PBX's clock says (seconds since 1970) at that uptime of ours, or less; None where it never said."""
-        return None if self._ahead is None else at + self._ahead
+        # It says whole seconds, so each answer is up to one too little, and the highest of some is the best.
+        return at + max(self._ahead) if self._ahead else None
 
     def give_up(self, reason: str) -> None:
         """End it as if the peer had, and say why."""
