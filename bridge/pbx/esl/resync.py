@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,7 @@ class Snapshot:
     channels: tuple[Row, ...]
     calls: tuple[Row, ...] = ()
     dumps: Mapping[str, Event] = field(default_factory=dict)
-    """All that is known of a channel, in the headers of its events; of those that the tracker did not know."""
+    """All that is known of a channel, in the headers of its events; not of those whose place is known without."""
     queued: tuple[tuple[str, str], ...] = ()
     """(queue, channel), those who wait longest first."""
 
@@ -40,15 +40,17 @@ def take_snapshot(api: Callable[[str], str], known: Container[str] = ()) -> Snap
     """Ask the PBX, by API commands. `known` are channels of which nothing more need be asked."""
     channels = _rows(api("show channels as json"))
     calls = _rows(api("show calls as json"))
+    # The core's tables run a moment behind: who is in none of its calls may be talking all the same.
+    placed = {row.get(end, "") for row in calls for end in ("uuid", "b_uuid")}
     dumps: dict[str, Event] = {}
     for row in channels[:MAX_CHANNELS]:
         uid = row.get("uuid", "")
-        if uid and uid not in known:
+        if uid and not (uid in known and uid in placed):
             dump = _object(api(f"uuid_dump {uid} json"))
             if dump:
                 dumps[uid] = {name: _text(value) for name, value in dump.items()}
-    # The core's tables run a moment behind: what has no dump is no more.
-    alive = tuple(row for row in channels if row.get("uuid") in dumps or row.get("uuid", "") in known)
+    # What has no dump is no more.
+    alive = tuple(row for row in channels if (uid := row.get("uuid", "")) in dumps or (uid in known and uid in placed))
     return Snapshot(alive, calls, dumps, tuple(_queued(api)))
 
 
@@ -64,7 +66,7 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     _end_missing_legs(tracker, seen, now)
     _adopt(tracker, snapshot.dumps, seen, now)
     _catch_up(tracker, seen, now)
-    _rejoin(tracker, seen, snapshot.calls, now)
+    _rejoin(tracker, seen, snapshot, now)
     _requeue(book, snapshot.queued, now)
     appeared = greet_new(book, before, since, now)
     return Resynced(book.take(), appeared, vanished)
@@ -129,12 +131,23 @@ def _hear(tracker: Tracker, name: str, uid: str, now: float) -> None:
     tracker.hear({"Event-Name": name, "Unique-ID": uid}, now)
 
 
-def _rejoin(tracker: Tracker, seen: Mapping[str, Row], calls: tuple[Row, ...], now: float) -> None:
+def _pairs(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """Who is bridged with whom; what a channel says of itself counts more than the core's table."""
+    for row in sorted(snapshot.calls, key=lambda row: row.get("call_created_epoch", "")):
+        yield row.get("uuid", ""), row.get("b_uuid", "")
+    for uid, dump in snapshot.dumps.items():
+        other = dump.get("variable_bridge_to", "")
+        if snapshot.dumps.get(other, {}).get("variable_bridge_to") == uid:
+            yield (uid, other) if dump.get("Call-Direction") == "inbound" else (other, uid)
+
+
+def _rejoin(tracker: Tracker, seen: Mapping[str, Row], snapshot: Snapshot, now: float) -> None:
     book = tracker.book
     together: dict[str, tuple[str, str]] = {}
-    for row in sorted(calls, key=lambda row: row.get("call_created_epoch", "")):
-        first, second = row.get("uuid", ""), row.get("b_uuid", "")
+    for first, second in _pairs(snapshot):
         if first in seen and second in seen:
+            for old in {*together.get(first, ()), *together.get(second, ())}:
+                del together[old]
             together[first] = together[second] = (first, second)
     for uid in seen:
         channel = book.channels.get(uid)
