@@ -19,6 +19,9 @@ KINDS = ("asterisk", pytest.param("freeswitch", marks=pytest.mark.freeswitch))
 asterisk_only = pytest.mark.parametrize("lab", ["asterisk"], indirect=True, scope="session")
 """For what is Asterisk's own."""
 
+freeswitch_only = pytest.mark.parametrize("lab", KINDS[1:], indirect=True, scope="session")
+"""For what is FreeSWITCH's own."""
+
 
 @contextmanager
 def raised(kind: str, folder: Path) -> Iterator[Lab]:

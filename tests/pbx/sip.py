@@ -27,26 +27,38 @@ class RawCaller:
         self._call = secrets.token_hex(16).encode()
         self._branch = secrets.token_hex(8)
 
-    def call(self, seconds: float = 20.0) -> int:
-        """Send the INVITE and wait for the final answer; its status."""
+    def call(self, patience: float = 10.0) -> int | None:
+        """Wait for the INVITE's final answer; its status. None where there was none: then the caller gives up."""
         port = self._media.getsockname()[1]
         body = (
             f"v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n"
             f"m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
         ).encode()
         self._send("INVITE", 1, body)
+        status = self._final(patience)
+        if status is None:
+            self._send("CANCEL", 1)
+            assert self._final(20.0) == 487
+        return status
+
+    def _final(self, seconds: float) -> int | None:
+        """The INVITE's final answer, acknowledged."""
         deadline = time.monotonic() + seconds
-        while True:
-            self._socket.settimeout(max(0.01, deadline - time.monotonic()))
-            answer = self._socket.recv(65536)
+        while (left := deadline - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                answer = self._socket.recv(65536)
+            except TimeoutError:
+                return None
             status = re.match(rb"SIP/2\.0 (\d+)", answer)
-            if status is None or int(status[1]) < 200:
+            if status is None or int(status[1]) < 200 or not re.search(rb"^CSeq:\s*1 INVITE", answer, re.M | re.I):
                 continue
-            to = re.search(rb"^(?:To|t)\s*:\s*(.+?)\r?$", answer, re.MULTILINE | re.IGNORECASE)
+            to = re.search(rb"^(?:To|t)\s*:\s*(.+?)\r?$", answer, re.M | re.I)
             assert to is not None
             self._to = to[1]
             self._send("ACK", 1)
             return int(status[1])
+        return None
 
     def hang_up(self) -> None:
         """End the answered call."""

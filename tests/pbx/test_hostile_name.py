@@ -53,23 +53,31 @@ def test_a_hostile_name_is_one_call_and_nothing_else(lab: Lab, link: Link, sink:
     lab.phone("101", answer_after=0.3)
     caller = RawCaller(lab, DID, CALLER, name)
     try:
-        assert caller.call() == 200
-        until(lambda: sink.of(CallEventType.CONNECTED))
-        caller.hang_up()
+        status = caller.call()
+        if status == 200:
+            until(lambda: sink.of(CallEventType.CONNECTED))
+            caller.hang_up()
         until(lambda: sink.of(CallEventType.ENDED))
     finally:
         caller.close()
     lab.wait_idle()
+    # FreeSWITCH decodes some names into what no phone can read: its own INVITE is lost or refused, and nobody answers.
+    assert status == 200 or lab.pbx == "freeswitch"
+    ended = len(sink.heard)
+    first, last = sink.heard[0], sink.heard[-1].data
+    assert {event.call for event in sink.heard} == {first.call}
+    assert (last["from"]["number"], last["to"]["number"]) == (CALLER, DID)
+    if status == 200:
+        assert sink.kinds() == ["started", "offered", "connected", "ended"]
+        assert (last["cause"], last["ended_by"]["number"]) == ("completed", CALLER)
+    else:
+        assert (sink.kinds()[0], sink.kinds()[-1]) == ("started", "ended")
+        assert sink.of(CallEventType.CONNECTED) == []
+    said = first.data["from"]["name"]
+    assert said is None or (said.isprintable() and len(said) <= 200), said
     # Whoever calls next is heard as ever, on the same connection.
     lab.call(DID, caller="+16465550111", hangup_after=0.3).wait_for("ended")
     until(lambda: len(sink.of(CallEventType.ENDED)) == 2)
-    assert sink.kinds() == ["started", "offered", "connected", "ended"] * 2
+    assert sink.kinds()[ended:] == ["started", "offered", "connected", "ended"]
     assert sink.downs == []
-    first = sink.heard[0]
-    assert [event.call for event in sink.heard] == [first.call] * 4 + [sink.heard[-1].call] * 4
-    ended = sink.heard[3].data
-    assert (ended["cause"], ended["from"]["number"], ended["to"]["number"]) == ("completed", CALLER, DID)
-    assert ended["ended_by"]["number"] == CALLER
-    said = first.data["from"]["name"]
-    assert said is None or (said.isprintable() and len(said) <= 200), said
     assert sink.live == {}

@@ -1,15 +1,16 @@
-"""How the lab finds its Asterisk; debootstrap is played by a script, so that nothing is fetched."""
+"""How the lab finds its Asterisk and its FreeSWITCH; debootstrap is played by a script, so that nothing is fetched."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from ringbridge_lab import installation
+from ringbridge_lab import freeswitch_installation, installation
 from ringbridge_lab.errors import LabError
-from ringbridge_lab.installation import SUITES, apt_mirror, find, make_root
+from ringbridge_lab.installation import SUITES, Installation, apt_mirror, find, make_root
 
 WHOLE = r"""
 root=$2
@@ -124,3 +125,67 @@ def test_a_link_with_an_absolute_target_stays_inside(tmp_path: Path) -> None:
     (tmp_path / "lib" / "real").touch()
     (tmp_path / "link").symlink_to("/lib/real")
     assert installation._inside(tmp_path, tmp_path / "link") == tmp_path / "lib" / "real"
+
+
+def freeswitch(prefix: Path, *, version: str = "FreeSWITCH version: 1.10.12-release~64bit", modules: str = "mod") -> Path:
+    """A folder that looks like an installed FreeSWITCH."""
+    (prefix / "bin").mkdir(parents=True)
+    binary = prefix / "bin" / "freeswitch"
+    binary.write_text(f"#!/bin/sh\necho '{version}'\n", encoding="utf-8")
+    binary.chmod(0o755)
+    (prefix / modules).mkdir(parents=True)
+    for name in freeswitch_installation.MODULES:
+        (prefix / modules / f"{name}.so").touch()
+    return prefix
+
+
+def find_freeswitch(named: Path | None = None, **environ: str) -> Installation:
+    return freeswitch_installation.find(named, environ={"PATH": "/nowhere", **environ})
+
+
+@pytest.mark.parametrize("modules", ["mod", "lib/freeswitch/mod", "lib/x86_64-linux-gnu/freeswitch/mod"])
+def test_a_freeswitch_is_found_by_prefix_binary_variable_and_path(tmp_path: Path, modules: str) -> None:
+    prefix = freeswitch(tmp_path / "fs", modules=modules)
+    found = find_freeswitch(prefix)
+    assert (found.version, found.modules) == ("1.10.12", prefix / modules)
+    assert find_freeswitch(prefix / "bin" / "freeswitch") == found
+    assert find_freeswitch(RINGBRIDGE_LAB_FREESWITCH=str(prefix)) == found
+    assert find_freeswitch(PATH=str(prefix / "bin")) == found
+
+
+def test_a_machine_without_freeswitch_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freeswitch_installation, "USUAL_PREFIX", tmp_path / "none")
+    with pytest.raises(LabError, match="no FreeSWITCH; install it .* --freeswitch or \\$RINGBRIDGE_LAB_FREESWITCH"):
+        find_freeswitch()
+    freeswitch(tmp_path / "none")
+    assert find_freeswitch().version == "1.10.12"
+    with pytest.raises(LabError, match="holds no FreeSWITCH"):
+        find_freeswitch(tmp_path)
+
+
+def test_a_freeswitch_that_lacks_something_is_refused(tmp_path: Path) -> None:
+    prefix = freeswitch(tmp_path / "fs")
+    (prefix / "mod" / "mod_callcenter.so").unlink()
+    with pytest.raises(LabError, match="lacks mod_callcenter"):
+        find_freeswitch(prefix)
+    with pytest.raises(LabError, match="does not run"):
+        find_freeswitch(freeswitch(tmp_path / "mute", version=""))
+
+
+def test_a_freeswitch_that_was_moved_is_told_where_its_library_is(tmp_path: Path) -> None:
+    prefix = freeswitch(tmp_path / "fs")
+    (prefix / "lib").mkdir()
+    (prefix / "lib" / "libfreeswitch.so.1").touch()
+    (prefix / "bin" / "freeswitch").write_text(
+        '#!/bin/sh\n[ -n "$LD_LIBRARY_PATH" ] && echo FreeSWITCH version: 1.11.3-dev\n', encoding="utf-8"
+    )
+    found = find_freeswitch(prefix)
+    assert found.version == "1.11.3"
+    assert f"LD_LIBRARY_PATH={prefix / 'lib'}" in found.argv
+
+
+def test_every_module_of_the_company_is_asked_for() -> None:
+    text = (Path(freeswitch_installation.__file__).parent / "freeswitch/autoload_configs/modules.conf.xml").read_text(
+        encoding="utf-8"
+    )
+    assert sorted(re.findall(r'module="(\w+)"', text)) == sorted(freeswitch_installation.MODULES)
