@@ -75,7 +75,7 @@ class FreeSwitchCompany:
         )
         if kept_certificate().is_file():
             for certificate in self._certificates():
-                shutil.copyfile(kept_certificate(), certificate)
+                shutil.copy(kept_certificate(), certificate)
 
     def argv(self) -> list[str]:
         own, var = self.place.own, self.place.own / "var"

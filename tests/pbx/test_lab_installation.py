@@ -127,7 +127,7 @@ def test_a_link_with_an_absolute_target_stays_inside(tmp_path: Path) -> None:
     assert installation._inside(tmp_path, tmp_path / "link") == tmp_path / "lib" / "real"
 
 
-def freeswitch(prefix: Path, *, version: str = "FreeSWITCH version: 1.10.12-release~64bit", modules: str = "mod") -> Path:
+def freeswitch(prefix: Path, *, version: str = "FreeSWITCH version: 1.10.12-release", modules: str = "mod") -> Path:
     """A folder that looks like an installed FreeSWITCH."""
     (prefix / "bin").mkdir(parents=True)
     binary = prefix / "bin" / "freeswitch"
@@ -155,7 +155,7 @@ def test_a_freeswitch_is_found_by_prefix_binary_variable_and_path(tmp_path: Path
 
 def test_a_machine_without_freeswitch_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freeswitch_installation, "USUAL_PREFIX", tmp_path / "none")
-    with pytest.raises(LabError, match="no FreeSWITCH; install it .* --freeswitch or \\$RINGBRIDGE_LAB_FREESWITCH"):
+    with pytest.raises(LabError, match=r"no FreeSWITCH; install it .* --freeswitch or \$RINGBRIDGE_LAB_FREESWITCH"):
         find_freeswitch()
     freeswitch(tmp_path / "none")
     assert find_freeswitch().version == "1.10.12"

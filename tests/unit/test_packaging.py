@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA = {".html", ".css", ".js", ".conf", ".j2", ".mako", ".svg", ".png", ".ico", ".woff2"}
+DATA = {".html", ".css", ".js", ".conf", ".xml", ".j2", ".mako", ".svg", ".png", ".ico", ".woff2"}
 PLACES = {"ringbridge_lab": ROOT / "deploy" / "lab", "ringbridge_dialplan": ROOT / "dialplan"}
 
 
