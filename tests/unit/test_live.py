@@ -11,7 +11,7 @@ from redis import Redis
 from rig import RedisServer, until
 
 from bridge.domain.calls import CallEvent, CallEventType
-from bridge.live import calls, clock, jobs, keys, mailbox, screens
+from bridge.live import calls, clock, connection, jobs, keys, mailbox, screens
 from bridge.live.calls import CallReader, CallStream, Published
 from bridge.live.connection import connect
 from bridge.live.mailbox import Fence, Mailbox
@@ -189,15 +189,16 @@ def test_a_job_holds_ids_only_and_is_enqueued_once(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("harm", ["killed", "frozen"])
-def test_enqueueing_gives_up_within_a_second(harm: str, own_redis: RedisServer, settings: Settings) -> None:
+def test_enqueueing_gives_up_soon(harm: str, own_redis: RedisServer, settings: Settings) -> None:
     client = connect(settings.model_copy(update={"redis": RedisSection(url=own_redis.url)}))
     assert jobs.enqueue(client, jobs.DIAL, "workers.dial.dial_callback", "cb1")
     if harm == "frozen":
         own_redis.signal(signal.SIGSTOP)
     else:
         own_redis.stop()
+    # Less than any other connection would wait, on a machine that does much else.
     begun = time.monotonic()
     assert not jobs.enqueue(client, jobs.DIAL, "workers.dial.dial_callback", "cb2")
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < connection._REPLY_SECONDS
     if harm == "frozen":
         own_redis.signal(signal.SIGCONT)
