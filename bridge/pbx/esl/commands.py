@@ -70,8 +70,8 @@ class Commander:
     @property
     def refused(self) -> Counter[str]:
         """What came over its connections and was refused, by reason."""
-        session = self._session
-        return self.counts if session is None else self.counts + session.counts
+        session, before = self._session, self.counts
+        return before if session is None else before + session.counts
 
     def tried(self) -> None:
         """Wait until the first try is over, however it ended; not for long."""
@@ -123,7 +123,8 @@ class Commander:
             self._session = None
             if tried is not None:
                 tried.clear()
-            self.counts += session.counts
+            # A new one each time: another thread may be looking through the old one.
+            self.counts = self.counts + session.counts
             session.close()
 
     def _learn_since(self, session: Session) -> int | None:

@@ -153,7 +153,8 @@ class EslLink:
             self._events = None
             self._synced = False
             self._gathered = None
-            self._refused += session.counts
+            # A new one each time: another thread may be looking through the old one.
+            self._refused = self._refused + session.counts
             session.close()
 
     def _come_up(self, session: Session) -> None:

@@ -179,9 +179,9 @@ class Session:
 
     @property
     def counts(self) -> Counter[str]:
-        """What came and was refused, by reason."""
-        refused = Counter({f"refused_{reason}": count for reason, count in self._wire.decoder.refused.items()})
-        return refused + self._wire.counts
+        """What came and was refused, by reason. From any thread: each is copied before it is looked through."""
+        refused, odd = dict(self._wire.decoder.refused), dict(self._wire.counts)
+        return Counter({f"refused_{reason}": count for reason, count in refused.items()} | odd)
 
     def api(self, command: str, deadline: float | None = None) -> str:
         """Run an API command and give its answer; one that fails begins with -ERR.
