@@ -15,9 +15,10 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from bridge.domain.errors import Invalid, SettingsError, Unavailable
-from bridge.services import pbx_setup, settings_file
-from bridge.services.pbx_setup import AmiUsers, Change, Flavour
+from bridge.domain.errors import Invalid, Unavailable
+from bridge.services import freeswitch_setup, pbx_setup, settings_file
+from bridge.services.pbx_setup import Change, Flavour, PbxUsers
+from bridge.services.setups import SETUPS, Setup
 from bridge.settings import Pbx
 
 
@@ -37,9 +38,9 @@ def _own_address(host: str) -> str:
         return "127.0.0.1"
 
 
-def _permit(address: str) -> str:
-    """address/mask for the AMI. Raises Invalid."""
-    if "/" in address:
+def _permit(setup: Setup, address: str) -> str:
+    """The address as the PBX writes it down: with a mask for the AMI. Raises Invalid."""
+    if "/" in address or setup.kind == "freeswitch":
         return address
     try:
         return f"{address}/255.255.255.255" if ip_address(address).version == 4 else f"{address}/128"
@@ -61,54 +62,61 @@ def show(changes: list[Change]) -> None:
 @click.command()
 @click.option("--name", help="What to call the PBX (default: main).")
 @click.option("--kind", type=click.Choice(["asterisk", "freeswitch"]), help="What the PBX is.")
-@click.option("--host", help="Where the PBX's AMI listens (default: 127.0.0.1).")
-@click.option("--port", type=click.IntRange(1, 65535), help="The AMI's port (default: 5038).")
+@click.option("--host", help="Where the PBX's AMI or event socket listens (default: 127.0.0.1).")
+@click.option("--port", type=click.IntRange(1, 65535), help="Its port (default: 5038, FreeSWITCH 8021).")
 @click.option("--asterisk-dir", type=click.Path(path_type=Path), default=Path("/etc/asterisk"), show_default=True)
-@click.option("--flavour", type=click.Choice(list(Flavour)), help="Who owns the PBX's files (default: found out).")
-@click.option("--context", help="The context in which agents' phones dial (default: from-internal).")
+@click.option("--freeswitch-dir", type=click.Path(path_type=Path), help="Where freeswitch.xml is (default: found out).")
+@click.option("--flavour", type=click.Choice([flavour.value for flavour in Flavour]), help="Who owns the PBX's files (default: found out).")
+@click.option("--context", help="The context in which agents' phones dial (default: from-internal, default).")
 @click.option("--dial", help='How a number is dialled (default: "PJSIP/{number}@trunk").')
 @click.option("--trunk", "trunks", multiple=True, help="A device that leads outside, such as PJSIP/trunk; repeatable.")
 @click.option("--caller-id", "caller_ids", multiple=True, help="A number that may be shown to customers; repeatable.")
 @click.option("--region", "regions", multiple=True, help="A region that may be dialled (default: US); repeatable.")
 @click.option("--mode", type=click.Choice(["observe", "dial"]), help="Only listen and pop, or place calls too.")
-@click.option("--permit", help="The address that the AMI lets in (default: this machine's).")
+@click.option("--permit", help="The address that the PBX lets in (default: this machine's).")
 @click.option("--bind", help="Where the web listens (default: 127.0.0.1:8080).")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where data lives (default: data, beside it).")
 @click.option("--yes", is_flag=True, help="Ask nothing: defaults where no option says otherwise, and write.")
 @click.option("--dry-run", is_flag=True, help="Show what would be written, and write nothing.")
-@click.option("--reload", is_flag=True, help="Reload the manager and the dialplan of a PBX on this machine afterwards.")
-def init(asterisk_dir: Path, yes: bool, dry_run: bool, reload: bool, **options: Any) -> int:
-    """Write the settings, and what the PBX needs: an AMI user that reads, one that dials, and our dialplan contexts.
+@click.option("--reload", is_flag=True, help="Have a PBX on this machine read its configuration again afterwards.")
+def init(
+    asterisk_dir: Path, freeswitch_dir: Path | None, yes: bool, dry_run: bool, reload: bool, **options: Any
+) -> int:
+    """Write the settings, and what the PBX needs: a user that reads, one that dials, and our dialplan contexts.
 
     Everything is shown first, and nothing is changed without a yes. The PBX is never restarted, and reloaded only with
     --reload. Run it again to change --mode; what is there already stays.
     """
-    asterisk_dir = asterisk_dir.resolve()
     ask = _asker(options, yes or dry_run)
-    if ask("kind", "What is the PBX? (asterisk, freeswitch)", "asterisk") == "freeswitch":
-        raise SettingsError(
-            "FreeSWITCH (and FusionPBX) is not supported by this version yet, Asterisk and FreePBX are; "
-            "nothing was changed"
-        )
     path = _target()
     known = settings_file.existing(path)
-    name = ask("name", "What shall the PBX be called?", next((p["name"] for p in known.get("pbx", [])), "main"))
-    entry: dict[str, Any] = next((p for p in known.get("pbx", []) if p["name"] == name), {})
-    host = ask("host", "Where does its AMI listen?", entry.get("host", "127.0.0.1"))
-    local = host in {"127.0.0.1", "localhost", "::1"}
-    flavour = Flavour(options["flavour"]) if options["flavour"] else (
-        pbx_setup.detect(asterisk_dir) if local else Flavour.REMOTE
-    )
+    entries = known.get("pbx", [])
+    folders = {"asterisk": asterisk_dir, "freeswitch": freeswitch_dir or freeswitch_setup.find()}
+    there = "asterisk" if freeswitch_dir is None and asterisk_dir.exists() else "freeswitch"
+    guess = str(entries[0].get("kind", "asterisk")) if entries else there if folders[there] else "asterisk"
+    kind = ask("kind", "What is the PBX? (asterisk, freeswitch)", guess)
+    setup = SETUPS.get(kind)
+    if setup is None:
+        raise Invalid(f"kind is asterisk or freeswitch, not {kind!r}", field="kind")
+    folder = (folders[kind] or freeswitch_setup.FOLDERS[0]).resolve()
+    name = ask("name", "What shall the PBX be called?", next((p["name"] for p in entries), "main"))
+    entry: dict[str, Any] = next((p for p in entries if p["name"] == name), {})
+    if entry.get("kind", "asterisk") != kind and entry:
+        raise Invalid(f"the settings have a PBX {name!r} of another kind; give this one a --name of its own")
+    host = ask("host", f"Where does its {setup.interface} listen?", entry.get("host", "127.0.0.1"))
+    flavour = _flavour(setup, options["flavour"], host, folder)
     before = known.get("dialing", {}).get("mode", "dial") if known else "observe"
     mode = ask("mode", "Observe only, or place calls too? (observe, dial; observe is the safe beginning)", before)
-    pbx, secrets = _describe(path, ask, options, {**entry, "name": name, "host": host})
-    permit = _permit(ask("permit", "From which address will Ringbridge connect?", _own_address(host)))
-    users = AmiUsers(
+    pbx, secrets = _describe(setup, path, ask, options, {**entry, "name": name, "kind": kind, "host": host})
+    permit = _own_address(host)
+    if kind == "asterisk" or flavour is Flavour.REMOTE:
+        permit = ask("permit", "From which address will Ringbridge connect?", permit)
+    users = PbxUsers(
         pbx.username,
         secrets[0].value,
         pbx.command_username,
         secrets[1].value if mode == "dial" else None,
-        permit,
+        _permit(setup, permit),
     )
     ours = [secret.change() for secret in secrets if secret.made]
     settings = settings_file.plan(
@@ -120,19 +128,28 @@ def init(asterisk_dir: Path, yes: bool, dry_run: bool, reload: bool, **options: 
         regions=options["regions"] or ("US",),
     )
     ours += [settings] if settings is not None else []
-    theirs = [] if flavour is Flavour.REMOTE else pbx_setup.plan_install(asterisk_dir, flavour, users)
+    by_hand = setup.by_hand(flavour, users)
+    theirs = [] if flavour is Flavour.REMOTE else setup.plan_install(folder, flavour, users)
     written = _write([*ours, *theirs], yes=yes, dry_run=dry_run)
     if written is False:
         return 1
-    if flavour is Flavour.REMOTE:
-        _paste(users, dry_run=dry_run)
-    else:
-        _reload(bool(theirs), reload and not dry_run, yes)
-        for hint in pbx_setup.manager_hints(asterisk_dir):
+    _tell(setup, by_hand, flavour, dry_run=dry_run)
+    if flavour is not Flavour.REMOTE:
+        _reload(setup, bool(theirs), reload and not dry_run, yes)
+        for hint in setup.hints(folder):
             click.echo(f"Look at this: {hint}.")
     if not dry_run:
         click.echo("Next: `ringbridge check`, then `ringbridge user add`, then `ringbridge up`.")
     return 0
+
+
+def _flavour(setup: Setup, told: str | None, host: str, folder: Path) -> Flavour:
+    if told is None:
+        return setup.detect(folder) if host in {"127.0.0.1", "localhost", "::1"} else Flavour.REMOTE
+    flavour = Flavour(told)
+    if flavour not in setup.flavours:
+        raise Invalid(f"--flavour {told} is not of a {setup.name}", field="flavour")
+    return flavour
 
 
 def _asker(options: dict[str, Any], silent: bool) -> Callable[[str, str, str], str]:
@@ -146,7 +163,7 @@ def _asker(options: dict[str, Any], silent: bool) -> Callable[[str, str, str], s
 
 
 def _describe(
-    path: Path, ask: Callable[[str, str, str], str], options: dict[str, Any], entry: dict[str, Any]
+    setup: Setup, path: Path, ask: Callable[[str, str, str], str], options: dict[str, Any], entry: dict[str, Any]
 ) -> tuple[Pbx, list[settings_file.Secret]]:
     """The PBX as the settings will name it, and its two secrets; `entry` is what they say now. Raises Invalid."""
     folder = path.parent / "secrets"
@@ -154,23 +171,24 @@ def _describe(
         settings_file.secret_in(Path(entry.get(f"{key}_file", folder / f"{entry['name']}-{key}")))
         for key in ("secret", "command_secret")
     ]
-    dial = ask("dial", "How is a customer's number dialled?", entry.get("dial", "PJSIP/{number}@trunk"))
-    technology, _, rest = dial.partition("/")
-    trunk = f"{technology}/{rest.rpartition('@')[2]}"
+    usual = {**setup.defaults, **entry}
+    if setup.kind == "freeswitch" and "port" in entry and "username" not in entry:
+        # Settings of before, with the event socket's own password: they stay so.
+        usual |= {"username": "", "command_username": entry.get("command_username", "")}
+    dial = ask("dial", "How is a customer's number dialled?", usual["dial"])
+    question, trunk, others = setup.trunks(dial)
     try:
         pbx = Pbx.model_validate(
             entry
             | {
-                "port": int(ask("port", "On which port?", str(entry.get("port", 5038)))),
+                "port": int(ask("port", "On which port?", str(usual["port"]))),
+                "username": usual["username"],
                 "secret_file": secrets[0].path,
+                "command_username": usual["command_username"],
                 "command_secret_file": secrets[1].path,
-                "context": ask(
-                    "context", "In which context do agents' phones dial?", entry.get("context", "from-internal")
-                ),
+                "context": ask("context", "In which context do agents' phones dial?", usual["context"]),
                 "dial": dial,
-                "trunks": options["trunks"]
-                or entry.get("trunks")
-                or (ask("trunk", "Which device leads outside?", trunk),),
+                "trunks": options["trunks"] or entry.get("trunks") or (*others, ask("trunk", question, trunk)),
                 "caller_ids": options["caller_ids"] or entry.get("caller_ids", ()),
             }
         )
@@ -201,34 +219,30 @@ def _write(changes: list[Change], *, yes: bool, dry_run: bool) -> bool | None:
     return True
 
 
-def _paste(users: AmiUsers, *, dry_run: bool) -> None:
-    click.echo("\nThe PBX is on another machine. Put these files into its /etc/asterisk yourself:")
-    for name, text in pbx_setup.snippets(users).items():
+def _tell(setup: Setup, steps: list[tuple[str, str]], flavour: Flavour, *, dry_run: bool) -> None:
+    """What is left to be done by hand."""
+    if flavour is Flavour.REMOTE:
+        click.echo("\nThe PBX is on another machine. What is needed there is for you to put in place.")
+    for sentence, text in steps:
         # The secrets are needed there; a dry run has none that will last.
-        click.echo(f"\n----- {name} -----")
+        click.echo(f"\n{sentence}\n----- from here -----")
         click.echo(pbx_setup.hide_secrets(text) if dry_run else text, nl=False)
-        click.echo(f"----- end of {name} -----")
-    click.echo(
-        "\nAt the top of manager.conf there (FreePBX: manager_custom.conf):\n    #tryinclude ringbridge-manager.conf"
-    )
-    if users.command_secret is not None:
-        click.echo(
-            "At the top of extensions.conf there (FreePBX: extensions_custom.conf):\n    #tryinclude ringbridge.conf"
-        )
-    click.echo("Then there:")
-    for command in pbx_setup.RELOAD:
-        click.echo(f"    {command}")
+        click.echo("----- to here -----")
+    if flavour is Flavour.REMOTE:
+        click.echo("\nThen there:")
+        for command in setup.reload:
+            click.echo(f"    {command}")
 
 
-def _reload(changed: bool, wanted: bool, yes: bool) -> None:
+def _reload(setup: Setup, changed: bool, wanted: bool, yes: bool) -> None:
     if not changed and not wanted:
         return
-    if not wanted or not (yes or click.confirm("Reload the manager and the dialplan of the PBX now?", default=False)):
+    if not wanted or not (yes or click.confirm(f"Reload {setup.reloaded} of the PBX now?", default=False)):
         click.echo("Let the PBX read it (no call is touched by that):")
-        for command in pbx_setup.RELOAD:
+        for command in setup.reload:
             click.echo(f"    {command}")
         return
-    for command in pbx_setup.RELOAD:
+    for command in setup.reload:
         try:
             done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired):

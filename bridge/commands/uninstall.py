@@ -8,22 +8,27 @@ from pathlib import Path
 import click
 
 from bridge.commands.init import show
-from bridge.services import pbx_setup
+from bridge.services import freeswitch_setup, pbx_setup
+from bridge.services.setups import SETUPS
 from bridge.settings import settings_path
 
 
 @click.command()
 @click.option("--asterisk-dir", type=click.Path(path_type=Path), default=Path("/etc/asterisk"), show_default=True)
+@click.option("--freeswitch-dir", type=click.Path(path_type=Path), help="Where freeswitch.xml is (default: found out).")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Show what would go, and change nothing.")
-def uninstall(asterisk_dir: Path, yes: bool, dry_run: bool) -> int:
+def uninstall(asterisk_dir: Path, freeswitch_dir: Path | None, yes: bool, dry_run: bool) -> int:
     """Take out of the PBX's files what `ringbridge init` put in; everything else there stays as it is.
 
-    A backup of each file is kept beside it. Settings and data are not touched; it says where they lie.
+    A backup of each file is kept beside it. Settings and data are not touched; it says where they lie. What init gave
+    you to paste into FusionPBX's web pages, take out there.
     """
-    changes = pbx_setup.plan_uninstall(asterisk_dir.resolve())
+    folders = {"asterisk": asterisk_dir, "freeswitch": freeswitch_dir or freeswitch_setup.find()}
+    plans = {kind: SETUPS[kind].plan_uninstall(folder.resolve()) for kind, folder in folders.items() if folder}
+    changes = [change for plan in plans.values() for change in plan]
     if not changes:
-        click.echo(f"There is nothing of Ringbridge in {asterisk_dir}.")
+        click.echo(f"There is nothing of Ringbridge in {' nor in '.join(str(f) for f in folders.values() if f)}.")
     else:
         show(changes)
         if dry_run:
@@ -35,8 +40,9 @@ def uninstall(asterisk_dir: Path, yes: bool, dry_run: bool) -> int:
         for backup in pbx_setup.apply(changes, datetime.now(UTC)):
             click.echo(f"Backup: {backup}")
         click.echo("Let the PBX read it (no call is touched by that):")
-        for command in pbx_setup.RELOAD:
-            click.echo(f"    {command}")
+        for kind, plan in plans.items():
+            for command in SETUPS[kind].reload if plan else ():
+                click.echo(f"    {command}")
     path = settings_path()
     if path is not None:
         click.echo(f"Settings stay in {path.resolve()}, secrets and data where it says; delete them when you like.")

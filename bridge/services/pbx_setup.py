@@ -24,7 +24,7 @@ BEGIN = "; BEGIN ringbridge (ringbridge uninstall takes this out)"
 END = "; END ringbridge"
 _BLOCK = re.compile(rf"^{re.escape(BEGIN)}\n.*?^{re.escape(END)}\n", re.MULTILINE | re.DOTALL)
 _MANAGER_D = re.compile(r'^\s*#(?:try)?include\s+"?(?:[\w/]*/)?manager\.d/\*\.conf"?', re.MULTILINE)
-_SECRET = re.compile(r"(?im)^([+ -]?\s*secret\s*=\s*).+$")
+_SECRET = re.compile(r"(?im)^([+ -]?\s*secret\s*=\s*).+$|(\"esl-password\" value=)\"[^\"]*\"")
 RELOAD = ("asterisk -rx 'manager reload'", "asterisk -rx 'dialplan reload'")
 
 
@@ -33,6 +33,8 @@ class Flavour(StrEnum):
 
     ASTERISK = "asterisk"
     FREEPBX = "freepbx"
+    FREESWITCH = "freeswitch"
+    FUSIONPBX = "fusionpbx"
     REMOTE = "remote"
     """On another machine: nothing is written, the text is shown to be pasted there."""
 
@@ -65,20 +67,20 @@ class Change:
 
 
 @dataclass(frozen=True)
-class AmiUsers:
-    """The two users of the AMI; without `command_secret` there is only the one that reads."""
+class PbxUsers:
+    """The two users of a PBX; without `command_secret` there is only the one that reads."""
 
     reader: str
     reader_secret: str
     command: str
     command_secret: str | None
     permit: str
-    """address/mask from which Ringbridge connects."""
+    """address/mask (Asterisk) or address (FreeSWITCH) from which Ringbridge connects."""
 
 
 def hide_secrets(text: str) -> str:
     """The text of a file or diff as it may be shown."""
-    return _SECRET.sub(r"\1(not shown)", text)
+    return _SECRET.sub(r"\1\2(not shown)", text)
 
 
 def detect(folder: Path) -> Flavour:
@@ -89,7 +91,7 @@ def detect(folder: Path) -> Flavour:
     return Flavour.FREEPBX if any(mark.exists() for mark in marks) else Flavour.ASTERISK
 
 
-def manager_text(users: AmiUsers) -> str:
+def manager_text(users: PbxUsers) -> str:
     """The include for the AMI. Raises Invalid for a name or secret that could mean something to Asterisk."""
     try:
         text = dialplan.asterisk_manager(
@@ -108,7 +110,7 @@ def manager_text(users: AmiUsers) -> str:
     return text
 
 
-def snippets(users: AmiUsers) -> dict[str, str]:
+def snippets(users: PbxUsers) -> dict[str, str]:
     """File name -> text of what goes into the PBX."""
     texts = {dialplan.ASTERISK_MANAGER: manager_text(users)}
     if users.command_secret is not None:
@@ -116,7 +118,28 @@ def snippets(users: AmiUsers) -> dict[str, str]:
     return texts
 
 
-def plan_install(folder: Path, flavour: Flavour, users: AmiUsers) -> list[Change]:
+def by_hand(flavour: Flavour, users: PbxUsers) -> list[tuple[str, str]]:
+    """What nobody but an administrator can do: a sentence, and the text that belongs to it."""
+    if flavour is not Flavour.REMOTE:
+        return []
+    steps = [(f"Put this there as /etc/asterisk/{name}:", text) for name, text in snippets(users).items()]
+    steps.append(
+        (
+            "At the top of manager.conf there (FreePBX: manager_custom.conf):",
+            f"#tryinclude {dialplan.ASTERISK_MANAGER}\n",
+        )
+    )
+    if users.command_secret is not None:
+        steps.append(
+            (
+                "At the top of extensions.conf there (FreePBX: extensions_custom.conf):",
+                f"#tryinclude {dialplan.ASTERISK_DIALPLAN}\n",
+            )
+        )
+    return steps
+
+
+def plan_install(folder: Path, flavour: Flavour, users: PbxUsers) -> list[Change]:
     """The changes that put it in; an empty list where everything is there already. Raises SettingsError."""
     texts = snippets(users)
     manager, extensions = _hosts(folder, flavour)

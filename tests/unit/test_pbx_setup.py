@@ -150,12 +150,6 @@ def test_a_pbx_elsewhere_is_told_what_to_paste(run: Run, pbx: Path, tmp_path: Pa
     assert "[ringbridge-leg]" in shown
 
 
-def test_freeswitch_is_refused_in_a_sentence(run: Run) -> None:
-    result = run("init", "--yes", "--kind", "freeswitch")
-    assert result.exception is not None
-    assert "not supported by this version yet" in str(result.exception)
-
-
 def test_a_value_that_could_mean_something_to_asterisk_is_refused(run: Run, pbx: Path) -> None:
     before = files(pbx)
     result = run("init", "--yes", "--permit", "127.0.0.1/8\nsecret=x")
