@@ -41,6 +41,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("bridge.commands.worker:worker", "Run a worker of one job queue."),
     "api": ("bridge.commands.api:api", "Run the web: pages, REST and event streams."),
     "lab": ("ringbridge_lab.commands:lab", "Bring up a real PBX on this machine to try things on."),
+    "record": ("bridge.commands.record:record", "Record what a PBX says into a file."),
+    "replay": ("bridge.commands.replay:replay", "Serve a recording as the PBX would."),
     "db": ("bridge.commands.db:db", "Upgrade, back up or restore the database."),
     "bench": ("bridge.commands.bench:bench", "Measure a running Ringbridge."),
 }

@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -74,10 +74,17 @@ class FakeAsterisk:
     """Start with `with`; every attribute may be changed while it runs."""
 
     def __init__(
-        self, users: Mapping[str, str] | None = None, port: int = 0, tls: ssl.SSLContext | None = None
+        self,
+        users: Mapping[str, str] | None = None,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self._tls = tls
+        self._host = host
         self.users = dict(users or {"ringbridge": "reader-secret", "ringbridge-dial": "dialler-secret"})
+        self.any_secret = False
+        """Lets everybody in, as a replay does."""
         self.banner = BANNER
         self.channels: list[Fields] = []
         """What CoreShowChannels lists."""
@@ -123,9 +130,9 @@ class FakeAsterisk:
 
     def start(self) -> None:
         """Listen."""
-        server = socket.socket()
+        server = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind(("127.0.0.1", self._port))
+        server.bind((self._host, self._port))
         server.listen()
         self._port = server.getsockname()[1]
         self._server = server
@@ -162,6 +169,12 @@ class FakeAsterisk:
             if connection.events:
                 connection.send(data)
 
+    def tell(self, pieces: Sequence[tuple[bytes, Mapping[str, str]]], chunk: int = 65536) -> None:
+        """Parts of recorded events to every connection that hears them, in pieces of that size."""
+        data = b"".join([raw for raw, _ in pieces])
+        for start in range(0, len(data), chunk):
+            self.send(data[start : start + chunk])
+
     def event(self, name: str, **headers: str) -> None:
         """One event to every connection that hears events."""
         self.send(message({"Event": name, **headers}))
@@ -190,6 +203,8 @@ class FakeAsterisk:
             except OSError:
                 return
             self.accepted += 1
+            # A test that sends byte by byte means it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls is not None:
                 try:
                     sock = self._tls.wrap_socket(sock, server_side=True)
@@ -239,13 +254,13 @@ class FakeAsterisk:
             connection.send(data)
 
     def _login(self, connection: _Connection, fields: Fields) -> None:
-        if self.users.get(fields.get("Username", "")) != fields.get("Secret"):
+        if not self.any_secret and self.users.get(fields.get("Username", "")) != fields.get("Secret"):
             self.refused += 1
             connection.send(message({"Response": "Error", "Message": "Authentication failed"}, fields))
             connection.cut()
             return
         self.logins += 1
-        connection.username = fields["Username"]
+        connection.username = fields.get("Username", "")
         connection.send(message({"Response": "Success", "Message": "Authentication accepted"}, fields))
         if fields.get("Events") != "off":
             booted = {"Event": "FullyBooted", "Uptime": str(self.uptime), "Status": "Fully Booted"}

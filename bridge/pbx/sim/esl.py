@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import quote
@@ -224,9 +224,12 @@ class FakeFreeSWITCH(Api):
 
     def replay(self, path: Path, chunk: int = 65536) -> None:
         """A recorded trace's events, to each connection what it subscribed to, in pieces of that size."""
-        recorded = list(events_of(received(path)))
+        self.tell(list(events_of(received(path))), chunk)
+
+    def tell(self, pieces: Sequence[tuple[bytes, Mapping[str, str]]], chunk: int = 65536) -> None:
+        """Parts of recorded events to each connection that subscribed to them, in pieces of that size."""
         for client in list(self._clients):
-            data = b"".join(raw for raw, event in recorded if client.hears(event))
+            data = b"".join([raw for raw, event in pieces if client.hears(event)])
             for start in range(0, len(data), chunk):
                 client.send(data[start : start + chunk])
 
@@ -243,6 +246,8 @@ class FakeFreeSWITCH(Api):
             except OSError:
                 return
             self.accepted += 1
+            # A test that sends byte by byte means it.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client = Client(sock)
             self._clients.append(client)
             self._spawn(self._serve, client)
