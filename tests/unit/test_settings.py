@@ -118,3 +118,38 @@ def test_the_private_socket_fits_whatever_the_data_directory_is_called(tmp_path:
     assert len(str(long.redis_socket)) <= 107
     assert long.redis_socket == Settings(data_dir=tmp_path / ("d" * 120)).redis_socket
     assert long.redis_socket != Settings(data_dir=tmp_path / ("e" * 120)).redis_socket
+
+
+FREESWITCH = '[[pbx]]\nname = "fs"\nkind = "freeswitch"\n'
+
+
+def test_a_freeswitch_has_defaults_of_its_own(tmp_path: Path) -> None:
+    bare = load(write(tmp_path, FREESWITCH + 'secret = "s"\n'), {}).find_pbx("fs")
+    assert (bare.port, bare.username, bare.command_username, bare.context) == (8021, "", "", "default")
+    assert bare.dial == "sofia/gateway/trunk/{number}"
+    assert bare.trunks == ("sofia/gateway/*", "sofia/external")
+    assert bare.read_command_secret() == "s"
+    own = 'port = 8022\nusername = "rb@pbx"\nsecret = "s"\n'
+    own += 'dial = "sofia/gateway/a/{number}"\ntrunks = ["sofia/gateway/a"]\n'
+    named = load(write(tmp_path, FREESWITCH + own), {}).find_pbx("fs")
+    assert (named.port, named.username, named.command_username) == (8022, "rb@pbx", "rb@pbx")
+    assert (named.dial, named.trunks) == ("sofia/gateway/a/{number}", ("sofia/gateway/a",))
+
+
+def test_the_password_of_every_freeswitch_is_refused_unless_allowed(tmp_path: Path) -> None:
+    path = write(tmp_path, FREESWITCH + 'secret = "ClueCon"\n')
+    for read in ("read_secret", "read_command_secret"):
+        with pytest.raises(SettingsError, match="allow_default_password = true") as refused:
+            getattr(load(path, {}).find_pbx("fs"), read)()
+        assert "ClueCon" not in refused.value.message
+    allowed = load(path, {"RINGBRIDGE_PBX__FS__ALLOW_DEFAULT_PASSWORD": "true"}).find_pbx("fs")
+    assert allowed.read_secret() == allowed.read_command_secret() == "ClueCon"
+    (tmp_path / "secret").write_text("ClueCon\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="installed with"):
+        load(write(tmp_path, FREESWITCH + f'secret_file = "{tmp_path}/secret"\n'), {}).find_pbx("fs").read_secret()
+
+
+@pytest.mark.parametrize("user", ["a b@c", "a@b c", "a@b:c", "@b", "a\\nb@c", "a@b@c"])
+def test_a_user_that_could_be_read_as_something_else_is_refused(tmp_path: Path, user: str) -> None:
+    with pytest.raises(SettingsError, match="no \"user@domain\""):
+        load(write(tmp_path, FREESWITCH + f'secret = "s"\nusername = "{user}"\n'), {})
