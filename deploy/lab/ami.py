@@ -18,7 +18,7 @@ Message = dict[str, str]
 class Ami:
     """A logged-in connection. Raises LabError where the PBX does not answer in time or refuses."""
 
-    def __init__(self, port: int, username: str, secret: str, *, seconds: float = 5.0) -> None:
+    def __init__(self, port: int, username: str, secret: str, *, seconds: float = 20.0) -> None:
         self._numbers = itertools.count(1)
         self._buffer = b""
         try:
@@ -46,7 +46,7 @@ class Ami:
     def close(self) -> None:
         self._socket.close()
 
-    def action(self, name: str, *, seconds: float = 5.0, **headers: str | list[str]) -> Message:
+    def action(self, name: str, *, seconds: float = 20.0, **headers: str | list[str]) -> Message:
         """Send one action and return its response; repeated headers are given as a list."""
         number = f"lab-{next(self._numbers)}"
         lines = [f"Action: {name}", f"ActionID: {number}"]

@@ -19,13 +19,14 @@ def write_asterisk(place: Place, *, phone_sip: int, trunk_sip: int) -> None:
     rtp = ports.company_rtp if company else ports.world_rtp
     for folder in (own / "etc", own / "var" / "spool", own / "log" / "cdr-csv", place.run, place.lab / "heard"):
         folder.mkdir(parents=True, exist_ok=True)
+    _write_data(place)
     places.write_files(
         place.role,
         own / "etc",
         {
             "ETC": own / "etc",
             "MODULES": place.installation.modules,
-            "DATA": place.installation.data,
+            "DATA": own / "data",
             "VAR": own / "var",
             "RUN": place.run,
             "LOG": own / "log",
@@ -43,6 +44,17 @@ def write_asterisk(place: Place, *, phone_sip: int, trunk_sip: int) -> None:
             "HEARD": place.lab / "heard",
         },
     )
+
+
+def _write_data(place: Place) -> None:
+    """What the installation brings, with one sound of our own: a transfer by code ends where its prompt is missing."""
+    data = place.own / "data"
+    sounds = data / "sounds" / "en"
+    sounds.mkdir(parents=True, exist_ok=True)
+    (sounds / "pbx-transfer.ulaw").write_bytes(b"\xff" * 160)
+    for brought in place.installation.data.glob("*"):
+        if brought.name != "sounds":
+            (data / brought.name).symlink_to(brought)
 
 
 def asterisk_argv(place: Place) -> list[str]:

@@ -327,15 +327,17 @@ class Lab:
 
     def hang_up_all(self) -> None:
         """End every call of the world, and so of the company, if it runs. Raises LabError."""
-        with self.world_ami() as ami:
-            ami.command("channel request hangup all")
-        wait_until(self._world_silent, seconds=10, what="the world's calls to end")
+        wait_until(self._world_silenced, seconds=30, what="the world's calls to end")
         if self.running().get("company"):
-            self.wait_idle(seconds=10)
+            self.wait_idle(seconds=30)
 
-    def _world_silent(self) -> bool:
+    def _world_silenced(self) -> bool:
         with self.world_ami() as ami:
-            return not ami.command("core show channels concise").strip()
+            if not ami.command("core show channels concise").strip():
+                return True
+            # Again each time: one may have come just after the last.
+            ami.command("channel request hangup all")
+            return False
 
     def _phone_channels(self, ami: Ami, extension: str) -> list[str]:
         listing = ami.command("core show channels concise")

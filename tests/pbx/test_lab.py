@@ -59,7 +59,7 @@ def test_numbers_take_their_time(lab: Lab, number: str, slow: float) -> None:
     call = lab.call(number, phone="101", hangup_after=0.5)
     call.wait_for("ended")
     dialing, answered, _ = call.steps()
-    assert slow <= (answered.at - dialing.at).total_seconds() < slow + 1.5
+    assert slow <= (answered.at - dialing.at).total_seconds()
 
 
 def test_a_number_that_never_answers_rings_until_the_caller_gives_up(lab: Lab) -> None:
@@ -82,12 +82,12 @@ def test_phones_do_as_they_are_told(lab: Lab, behaviour: Behaviour, cause: str |
 
 def test_a_phone_can_hang_up_by_itself_and_on_demand(lab: Lab) -> None:
     lab.phone("101", answer_after=0.2, hangup_after=0.7)
-    assert lab.call("+12125550101").wait_for("ended", seconds=5).detail == "16"
+    assert lab.call("+12125550101").wait_for("ended").detail == "16"
 
     call = lab.call("+12125550102")
     call.wait_for("answered")
     assert lab.hang_up_phone("102") == 1
-    call.wait_for("ended", seconds=5)
+    call.wait_for("ended")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_support_rings_all_and_sales_rings_in_turn(lab: Lab) -> None:
         lab.phone(extension, Behaviour.NO_ANSWER)
     before = len(lab.witness())
     call = lab.call("+12125550110")
-    wait_until(lambda: len(lab.witness()) >= before + 5, seconds=10, what="all phones to be called")
+    wait_until(lambda: len(lab.witness()) >= before + 5, seconds=30, what="all phones to be called")
     assert {row.number for row in lab.witness()[before:]} == {"101", "102", "103", "104", "105"}
     call.hang_up()
     lab.wait_idle()
@@ -134,16 +134,14 @@ def test_support_rings_all_and_sales_rings_in_turn(lab: Lab) -> None:
 
 def test_an_agent_transfers_blindly(lab: Lab) -> None:
     call = lab.call("+12125550101")
-    call.wait_for("answered")
+    until_heard(lab, f"caller-{call.id}", PHONE_101_HZ)
     before = len(lab.witness())
     lab.press_phone("101", "##102")
     wait_until(lambda: len(lab.witness()) > before, seconds=10, what="102 to be called")
     (invite,) = lab.witness()[before:]
     assert (invite.number, invite.caller) == ("102", "+16465550111")
     until_heard(lab, invite.leg, CALLER_HZ)
-    call.hang_up()
-    lab.wait_idle()
-    assert tones.has_tone(call.recording(), PHONE_101_HZ) and tones.has_tone(call.recording(), PHONE_102_HZ)
+    until_heard(lab, f"caller-{call.id}", PHONE_102_HZ)
 
 
 def test_an_agent_asks_before_a_transfer(lab: Lab) -> None:
@@ -151,7 +149,7 @@ def test_an_agent_asks_before_a_transfer(lab: Lab) -> None:
     call.wait_for("answered")
     before = len(lab.witness())
     lab.press_phone("101", "*2102")
-    wait_until(lambda: len(lab.witness()) > before, seconds=10, what="102 to be called")
+    wait_until(lambda: len(lab.witness()) > before, seconds=30, what="102 to be called")
     (invite,) = lab.witness()[before:]
     until_heard(lab, invite.leg, PHONE_101_HZ)
     lab.hang_up_phone("101")
@@ -176,7 +174,7 @@ def test_a_colleague_picks_up(lab: Lab) -> None:
     lab.phone("101", Behaviour.NO_ANSWER)
     before = len(lab.witness())
     call = lab.call("+12125550101")
-    wait_until(lambda: len(lab.witness()) > before, seconds=10, what="101 to ring")
+    wait_until(lambda: len(lab.witness()) > before, seconds=30, what="101 to ring")
     picker = lab.call("*8101", phone="102")
     call.wait_for("answered")
     until_heard(lab, f"caller-{picker.id}", CALLER_HZ)
@@ -196,7 +194,7 @@ def test_the_pbx_writes_down_its_calls(lab: Lab) -> None:
     cdr = Path(lab.info["company"]["cdr"])
     lab.call("+12125550101", caller="+13125550199", hangup_after=0.3).wait_for("ended")
     lab.wait_idle()
-    wait_until(lambda: cdr.exists() and "+13125550199" in cdr.read_text(), seconds=10, what="the record")
+    wait_until(lambda: cdr.exists() and "+13125550199" in cdr.read_text(), seconds=30, what="the record")
 
 
 def test_the_witness_survives_the_company(lab: Lab) -> None:
@@ -288,7 +286,7 @@ def heard(recording: Path) -> int | None:
     def whole() -> bool:
         return recording.stat().st_size > 4000
 
-    wait_until(whole, seconds=5, what="the recording")
+    wait_until(whole, seconds=30, what="the recording")
     return tones.dominant(recording)
 
 
