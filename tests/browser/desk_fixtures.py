@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A fresh browser profile at the size of a small desk screen."""
     context = browser.new_context(viewport=DESKTOP, locale="en-US", timezone_id="America/New_York")
-    context.set_default_timeout(10000)
+    context.set_default_timeout(30_000)
     yield context.new_page()
     context.close()
 

@@ -37,6 +37,10 @@ WCAG = {
 }
 
 
+# Five seconds is what a page has for everything otherwise: too few on a machine that does much else.
+expect.set_options(timeout=30_000)
+
+
 def launch(playwright: Playwright, chromium: str) -> Browser:
     """The machine's own Chromium, without a network of its own."""
     return playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
@@ -101,7 +105,7 @@ class AgentPage:
 
     def live(self) -> AgentPage:
         """Wait for the event stream."""
-        expect(self.page.locator("#link")).to_have_attribute("data-link", "live", timeout=15000)
+        expect(self.page.locator("#link")).to_have_attribute("data-link", "live")
         return self
 
     @property
@@ -135,7 +139,7 @@ class AgentPage:
     def tabs(self) -> Locator:
         return self.page.locator(".tab")
 
-    def pop(self, state: str | None = None, seconds: float = 10) -> Locator:
+    def pop(self, state: str | None = None, seconds: float = 30) -> Locator:
         """The call that is shown; waits for it, and for its state (ringing, connected, held, ended)."""
         shown = self.page.locator(f'.pop[data-state="{state}"]' if state else ".pop").locator("visible=true")
         expect(shown).to_be_visible(timeout=seconds * 1000)
@@ -179,7 +183,7 @@ class SupervisorPage:
     def __init__(self, page: Page, url: str) -> None:
         self.page = page
         page.goto(f"{url}/supervisor")
-        expect(page.locator("#link")).to_have_attribute("data-link", "live", timeout=15000)
+        expect(page.locator("#link")).to_have_attribute("data-link", "live")
 
     def rows(self, table: str) -> Locator:
         """`agents`, `callbacks` or `calls`."""
@@ -230,7 +234,7 @@ class CallMePage:
         self.page.locator("#wish [type=submit]").focus()
         self.page.keyboard.press("Enter")
 
-    def expect_now(self, words: str | re.Pattern[str], seconds: float = 10) -> None:
+    def expect_now(self, words: str | re.Pattern[str], seconds: float = 30) -> None:
         expect(self.page.locator("#now")).to_have_text(words, timeout=seconds * 1000)
 
     def fault(self, field: str = "") -> Locator:
