@@ -420,6 +420,7 @@ class Book(Lines):
         if call.connected_at is None:
             call.connected_at = at
         call.heard.extend(leg.uid for leg in fresh)
+        call.talked.extend(leg.device for leg in fresh if not leg.trunk and leg.device not in call.talked)
         ordered = sorted(people, key=lambda leg: (self._rank(call, leg), leg.born))
         newest = max(fresh, key=lambda leg: (self._rank(call, leg), leg.born))
         one = next(leg for leg in ordered if leg is not newest)

@@ -81,6 +81,7 @@ def become_one(book: Book, call: Call, survivor: Call, at: float, *, transfer: b
     """Two calls that have met go on as one; who was in both has transferred, unless they all met in a conference."""
     transferer = call.consulted_by or survivor.consulted_by or _shared_party(book, call, survivor)
     survivor.consulted_by = None
+    survivor.talked.extend(device for device in call.talked if device not in survivor.talked)
     joined = [
         leg for leg in book.live_legs(call) if leg.device != (transferer.device if transferer else None)
     ]
@@ -106,6 +107,8 @@ def _shared_party(book: Book, call: Call, survivor: Call) -> Party | None:
         for party in (one.caller, one.callee):
             if party is not None and party.device is not None:
                 here.setdefault(party.device, party)
+        for device in one.talked:
+            here.setdefault(device, book.parties.inside(device))
         guest = book.channels.get(one.guest or "")
         if guest is not None:
             here.setdefault(guest.device, book.party(guest))

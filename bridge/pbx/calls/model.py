@@ -138,6 +138,8 @@ class Call:
     talk_since: float | None = None
     talk_seconds: float = 0.0
     heard: list[str] = field(default_factory=list)
+    talked: list[str] = field(default_factory=list)
+    """The company's devices that were connected."""
     ended_by: Party | None = None
     consultation: bool = False
     guest: str | None = None

@@ -9,6 +9,9 @@ CANCELLED = frozenset({"ORIGINATOR_CANCEL"})
 TAKEN = frozenset({"LOSE_RACE", "PICKED_OFF"})
 """Another phone has the call that this one rang for."""
 PICKED_OFF = "PICKED_OFF"
+PATIENCE = frozenset({"NO_ANSWER", "NO_USER_RESPONSE", "PROGRESS_TIMEOUT", "ALLOTTED_TIMEOUT", "NO_PICKUP"})
+"""The phone rang for as long as it was meant to."""
+NORMAL = 16
 
 # FreeSWITCH publishes 16 for each of its own causes (above 127), and names only in a command's reply.
 _BY_NAME = {

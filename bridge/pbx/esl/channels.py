@@ -38,6 +38,7 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
         exten=known(event.get("Caller-Destination-Number")),
         outgoing=outgoing,
         trunk=real and whose.trunk,
+        route=event.get("Caller-Transfer-Source", ""),
     )
     _name(channel, event)
     return channel

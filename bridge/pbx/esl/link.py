@@ -162,8 +162,7 @@ class EslLink:
             self._commander.tried()
         session.learn_clock()
         status = self._ask(session, "status")
-        known = self.tracker.book.channels
-        snapshot = take_snapshot(lambda command: self._ask(session, command), known)
+        snapshot = take_snapshot(lambda command: self._ask(session, command))
         detail = self._detail = self._how_it_does()
         self._say(lambda: self._sink.link_up(detail))
         since, self._lost_at = self._lost_at, None
@@ -220,6 +219,7 @@ class EslLink:
         if session is None:
             return
         if doubt:
+            self._lost_at = self._watch.doubt_since
             session.give_up("events may have been lost: the PBX made very many while the link was behind")
         elif self._gathered is not None and len(self._gathered) > MAX_GATHERED:
             session.give_up("more events came during the resync than can be kept")

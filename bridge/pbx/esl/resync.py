@@ -31,26 +31,23 @@ class Snapshot:
     channels: tuple[Row, ...]
     calls: tuple[Row, ...] = ()
     dumps: Mapping[str, Event] = field(default_factory=dict)
-    """All that is known of a channel, in the headers of its events; not of those whose place is known without."""
+    """All that is known of each, in the headers of its events."""
     queued: tuple[tuple[str, str], ...] = ()
     """(queue, channel), those who wait longest first."""
 
 
-def take_snapshot(api: Callable[[str], str], known: Container[str] = ()) -> Snapshot:
-    """Ask the PBX, by API commands. `known` are channels of which nothing more need be asked."""
+def take_snapshot(api: Callable[[str], str]) -> Snapshot:
+    """Ask the PBX, by API commands."""
     channels = _rows(api("show channels as json"))
     calls = _rows(api("show calls as json"))
-    # The core's tables run a moment behind: who is in none of its calls may be talking all the same.
-    placed = {row.get(end, "") for row in calls for end in ("uuid", "b_uuid")}
     dumps: dict[str, Event] = {}
     for row in channels[:MAX_CHANNELS]:
-        uid = row.get("uuid", "")
-        if uid and not (uid in known and uid in placed):
+        if uid := row.get("uuid", ""):
             dump = _object(api(f"uuid_dump {uid} json"))
             if dump:
                 dumps[uid] = {name: _text(value) for name, value in dump.items()}
-    # What has no dump is no more.
-    alive = tuple(row for row in channels if (uid := row.get("uuid", "")) in dumps or (uid in known and uid in placed))
+    # The core's tables run a third of a second behind: what has no dump is no more.
+    alive = tuple(row for row in channels if row.get("uuid") in dumps)
     return Snapshot(alive, calls, dumps, tuple(_queued(api)))
 
 
@@ -64,9 +61,10 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     vanished = close_gone(book, seen, since, now)
     before = set(book.calls)
     _end_missing_legs(tracker, seen, now)
-    _adopt(tracker, snapshot.dumps, seen, now)
+    together = _together(snapshot, seen)
+    _adopt(tracker, snapshot.dumps, together, now)
     _catch_up(tracker, seen, now)
-    _rejoin(tracker, seen, snapshot, now)
+    _rejoin(tracker, snapshot, together, now)
     _requeue(book, snapshot.queued, now)
     appeared = greet_new(book, before, since, now)
     return Resynced(book.take(), appeared, vanished)
@@ -85,30 +83,62 @@ def _end_missing_legs(tracker: Tracker, seen: Mapping[str, Row], now: float) -> 
             tracker.hear({"Event-Name": "CHANNEL_HANGUP_COMPLETE", "Unique-ID": uid}, now)
 
 
-def _adopt(tracker: Tracker, dumps: Mapping[str, Event], seen: Mapping[str, Row], now: float) -> None:
+def _together(snapshot: Snapshot, seen: Container[str]) -> dict[str, tuple[str, str]]:
+    """Who is bridged with whom, by either; what a channel says of itself counts more than the core's late table."""
+    together: dict[str, tuple[str, str]] = {}
+    for pair in _pairs(snapshot):
+        if pair[0] in seen and pair[1] in seen:
+            for old in {*together.get(pair[0], ()), *together.get(pair[1], ())}:
+                del together[old]
+            together[pair[0]] = together[pair[1]] = pair
+    return together
+
+
+def _pairs(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    """Who is bridged with whom; what a channel says of itself counts more than the core's table."""
+    for row in sorted(snapshot.calls, key=lambda row: row.get("call_created_epoch", "")):
+        yield row.get("uuid", ""), row.get("b_uuid", "")
+    for uid, dump in snapshot.dumps.items():
+        other = dump.get("variable_bridge_to", "")
+        if snapshot.dumps.get(other, {}).get("variable_bridge_to") == uid:
+            yield (uid, other) if dump.get("Call-Direction") == "inbound" else (other, uid)
+
+
+def _adopt(
+    tracker: Tracker, dumps: Mapping[str, Event], together: Mapping[str, tuple[str, str]], now: float
+) -> None:
     # Oldest first, so that a call is named after its first channel as it would have been.
     def _order(uid: str) -> tuple[str, bool]:
         dump = dumps[uid]
-        return dump.get("Caller-Channel-Created-Time", "").zfill(20), "Other-Leg-Unique-ID" in dump
+        return dump.get("Caller-Channel-Created-Time", "").zfill(20), "variable_originating_leg_uuid" in dump
 
-    for uid in sorted((uid for uid in dumps if uid in seen), key=_order):
+    for uid in sorted(dumps, key=_order):
         if uid not in tracker.book.channels:
-            tracker.hear(_as_created(dumps[uid]), now)
+            created = _as_created(dumps[uid])
+            if created.get("variable_originating_leg_uuid", uid) not in (uid, *tracker.book.links):
+                # Who dialled it is gone; whom it talks to now has taken over.
+                partner = next((one for one in together.get(uid, ()) if one != uid), "")
+                created["variable_originating_leg_uuid"] = partner
+            tracker.hear(created, now)
 
 
-def _as_created(dump: Event) -> Event:
+def _as_created(dump: Event) -> dict[str, str]:
     """A dump with what transfers and bridges have changed since the channel's birth put back."""
     created = {**dump, "Event-Name": "CHANNEL_CREATE"}
     for item in ("Caller-ID-Number", "Caller-ID-Name"):
         if dump.get(f"Caller-Orig-{item}"):
             created[f"Caller-{item}"] = dump[f"Caller-Orig-{item}"]
-    first = dump.get("variable_sip_req_user" if dump.get("Call-Direction") == "inbound" else "variable_sip_to_user")
+    incoming = dump.get("Call-Direction") == "inbound"
+    first = dump.get("variable_sip_req_user" if incoming else "variable_sip_to_user")
     if first:
         created["Caller-Destination-Number"] = first
-    if dump.get("Call-Direction") == "outbound" and not dump.get("variable_originating_leg_uuid"):
-        # Whom it was bridged with since is not who dialled it.
-        created.pop("Other-Leg-Unique-ID", None)
-    created.pop("Event-Date-Timestamp", None)
+    if not incoming and dump.get("Channel-Presence-ID"):
+        # A phone that has dialled since carries the name of whom it dialled.
+        user, _, domain = dump["Channel-Presence-ID"].partition("@")
+        created["variable_dialed_user"], created["variable_dialed_domain"] = user, domain
+    # Whom it was bridged with since is not who dialled it; the event's own time is not its birth's.
+    for name in ("Other-Leg-Unique-ID", "Event-Date-Timestamp"):
+        created.pop(name, None)
     return created
 
 
@@ -131,42 +161,40 @@ def _hear(tracker: Tracker, name: str, uid: str, now: float) -> None:
     tracker.hear({"Event-Name": name, "Unique-ID": uid}, now)
 
 
-def _pairs(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    """Who is bridged with whom; what a channel says of itself counts more than the core's table."""
-    for row in sorted(snapshot.calls, key=lambda row: row.get("call_created_epoch", "")):
-        yield row.get("uuid", ""), row.get("b_uuid", "")
-    for uid, dump in snapshot.dumps.items():
-        other = dump.get("variable_bridge_to", "")
-        if snapshot.dumps.get(other, {}).get("variable_bridge_to") == uid:
-            yield (uid, other) if dump.get("Call-Direction") == "inbound" else (other, uid)
-
-
-def _rejoin(tracker: Tracker, seen: Mapping[str, Row], snapshot: Snapshot, now: float) -> None:
+def _rejoin(
+    tracker: Tracker, snapshot: Snapshot, together: Mapping[str, tuple[str, str]], now: float
+) -> None:
     book = tracker.book
-    together: dict[str, tuple[str, str]] = {}
-    for first, second in _pairs(snapshot):
-        if first in seen and second in seen:
-            for old in {*together.get(first, ()), *together.get(second, ())}:
-                del together[old]
-            together[first] = together[second] = (first, second)
-    for uid in seen:
+    rooms = {uid: room for uid, dump in snapshot.dumps.items() if (room := _room(dump))}
+    for uid in snapshot.dumps:
         channel = book.channels.get(uid)
-        if channel is not None and channel.bridge is not None and not _holds(book, channel, together.get(uid)):
+        if channel is None or channel.bridge is None:
+            continue
+        if channel.bridge != rooms.get(uid) and not _holds(book, channel, together.get(uid)):
             # All leave before any enters, so that nobody seems to meet who did not.
             tracker.part(channel, now)
+    for row in snapshot.channels:
+        channel = book.channels.get(row["uuid"])
+        if channel is not None:
+            channel.parked = row.get("application") == "valet_park" and row["uuid"] not in together
+            if channel.uid in rooms:
+                tracker.meet([channel], rooms[channel.uid], CONFERENCE, now)
     for first, second in dict.fromkeys(together.values()):
         pair = [book.channels[uid] for uid in (first, second) if uid in book.channels]
         if len(pair) == 2 and (pair[0].bridge is None or pair[0].bridge != pair[1].bridge):
             tracker.meet(pair, f"{first}/{second}", "basic", now)
 
 
+def _room(dump: Event) -> str:
+    """The conference in which a channel is now."""
+    room = dump.get("variable_conference_uuid", "")
+    return f"conference/{room}" if room and dump.get("variable_current_application") == "conference" else ""
+
+
 def _holds(book: Book, channel: Channel, pair: tuple[str, str] | None) -> bool:
     """Whether the bridge in which we think this channel to be is the one it is in."""
     bridge = book.bridges[channel.bridge or ""]
-    if pair is None:
-        # Who is in which conference is not asked; it concerns no other call.
-        return bridge.type == CONFERENCE
-    return set(pair) == set(bridge.members)
+    return pair is not None and set(pair) == set(bridge.members)
 
 
 def _requeue(book: Book, queued: tuple[tuple[str, str], ...], now: float) -> None:

@@ -17,7 +17,7 @@ from bridge.pbx.calls.joining import join
 from bridge.pbx.calls.model import CONFERENCE, Call, Channel, Line
 from bridge.pbx.calls.parties import Parties, shown
 from bridge.pbx.esl import queues, transfers
-from bridge.pbx.esl.causes import CANCELLED, PICKED_OFF, TAKEN, hangup_cause, q850
+from bridge.pbx.esl.causes import CANCELLED, NORMAL, PATIENCE, PICKED_OFF, TAKEN, hangup_cause, q850
 from bridge.pbx.esl.channels import new_channel
 from bridge.pbx.esl.hearing import CUSTOM, DIAL_JOB, HEARD, HEARD_CUSTOM, Event, event_time
 
@@ -28,6 +28,7 @@ TWICE = "LOSE_RACE"
 """What our fence answers to a command that came before: it dialled nothing now, and the first one may be ringing."""
 _LEFT = frozenset({"recv_bye", "recv_cancel"})
 """What a leg's end is called where the phone itself brought it about."""
+_MAX_GONE = 10_000
 
 
 class Tracker:
@@ -38,6 +39,8 @@ class Tracker:
         self.book = Book(pbx, self.parties)
         self.faults = 0
         """Events whose hearing failed."""
+        self._gone: dict[str, None] = {}
+        """Channels that have ended lately: whatever is still said of them is an echo."""
         self._table = {name: getattr(self, method) for name, method in HEARD.items()}
         self._custom = {name: getattr(self, method) for name, method in HEARD_CUSTOM.items()}
 
@@ -100,9 +103,11 @@ class Tracker:
             if channel.uid == call.first and call.attempt is not None:
                 self.book.start(call, at)
         elif consults:
-            call = transfers.consult(self.book, originator, channel, at)
-        elif originator.guest_of is not None:
-            self.book.attach(channel, self.book.calls[self.book.side(originator)])
+            transfers.consult(self.book, originator, channel, at)
+        else:
+            if originator.guest_of is not None:
+                self.book.attach(channel, self.book.calls[self.book.side(originator)])
+            transfers.dials_on(self.book, originator, event, at)
         channel.dialled = channel.outgoing
         if channel.link != channel.uid and channel.real and channel.outgoing:
             call = self.book.calls[channel.call]
@@ -125,7 +130,7 @@ class Tracker:
         )
 
     def progress(self, event: Event, at: float) -> None:
-        found = self._channel(event)
+        found = self._channel(event, at)
         if found is None:
             return
         channel, call = found
@@ -139,7 +144,7 @@ class Tracker:
             self.book.start(call, at)
 
     def answer(self, event: Event, at: float) -> None:
-        found = self._channel(event)
+        found = self._channel(event, at)
         if found is None:
             return
         channel, call = found
@@ -158,19 +163,21 @@ class Tracker:
             self.book.start(call, at)
 
     def hangup(self, event: Event, at: float) -> None:
-        found = self._channel(event)
+        found = self._channel(event, at)
         if found is None:
             return
         channel, call = found
         name = event.get("Hangup-Cause", "")
         cause = hangup_cause(event)
-        if name in CANCELLED:
+        disposition = event.get("variable_sip_hangup_disposition")
+        if name in CANCELLED or (disposition == "send_cancel" and name not in PATIENCE):
             channel.dial_status = "CANCEL"
+            cause = NORMAL
         channel.picked_up = channel.picked_up or name in TAKEN
         if name == PICKED_OFF and call.picked_off is None and channel.real:
             call.picked_off = self.book.party(channel)
         transfers.on_hangup(self.book, channel, event, at)
-        if event.get("variable_sip_hangup_disposition") in _LEFT:
+        if disposition in _LEFT:
             self.leg_wants_end(channel, call, cause, at)
         self.gone(channel, cause, at)
 
@@ -178,6 +185,10 @@ class Tracker:
         """A person hangs up (not the PBX)."""
         channel.hung_up = True
         book = self.book
+        for consultation in [c for c in book.calls.values() if c.consultation and c.connected_at is None]:
+            if book.channels[consultation.first].dialler == channel.uid:
+                consultation.caller_left, consultation.caller_cause = True, cause
+                consultation.ended_by = book.party(channel)
         for other in book.reach(channel):
             other.deserted = other is not channel
         side = book.calls.get(book.side(channel), call)
@@ -199,14 +210,15 @@ class Tracker:
     def gone(self, channel: Channel, cause: int | None, at: float) -> None:
         """A channel is no more."""
         book = self.book
+        self._gone[channel.uid] = None
+        if len(self._gone) > _MAX_GONE:
+            del self._gone[next(iter(self._gone))]
         call = book.calls[channel.call]
         guest_of = book.calls.get(channel.guest_of or "")
         sides = self._sides(channel)
-        side = book.calls[book.side(channel)]
-        if channel in book.people(side):
-            side.last_gone = book.party(channel)
+        self._note_gone(channel)
         book.leave(channel)
-        if channel.uid == call.first:
+        if channel.uid == call.first and not (call.consultation and call.caller_left):
             call.caller_cause = cause
             book.start(call, at)
         if call.attempt is not None and call.connected_at is not None and channel.real:
@@ -222,9 +234,10 @@ class Tracker:
     # --- bridges ---
 
     def bridge(self, event: Event, at: float) -> None:
+        self._channel(event, at)
         first = event.get("Bridge-A-Unique-ID") or event.get("Unique-ID", "")
         second = event.get("Bridge-B-Unique-ID") or event.get("Other-Leg-Unique-ID", "")
-        transfers.note_route(self.book, event)
+        transfers.rerouted(self.book, event, at)
         pair = [self.book.channels[uid] for uid in (first, second) if uid in self.book.channels]
         self.meet(pair, f"{first}/{second}", "basic", at)
 
@@ -260,8 +273,15 @@ class Tracker:
     def part(self, channel: Channel, at: float) -> None:
         """A channel leaves its bridge and lives on."""
         sides = self._sides(channel)
+        self._note_gone(channel)
         self.book.leave(channel)
         self._update(sides, at)
+
+    def _note_gone(self, channel: Channel) -> None:
+        side = self.book.calls[self.book.side(channel)]
+        people = self.book.people(side)
+        if channel in people and len(people) > 1:
+            side.last_gone = self.book.party(channel)
 
     def _sides(self, channel: Channel) -> list[str]:
         """The calls that a change at this channel may concern."""
@@ -277,12 +297,14 @@ class Tracker:
     # --- queues, conferences, holds ---
 
     def callcenter(self, event: Event, at: float) -> None:
+        transfers.rerouted(self.book, event, at)
         queues.hear(self.book, event, at)
 
     def conference(self, event: Event, at: float) -> None:
         channel = self.book.channels.get(event.get("Unique-ID", ""))
         if channel is None:
             return
+        transfers.rerouted(self.book, event, at)
         room = f"conference/{event.get('Conference-Unique-ID') or event.get('Conference-Name', '')}"
         match event.get("Action"):
             case "add-member":
@@ -292,7 +314,7 @@ class Tracker:
                 self.part(channel, at)
 
     def hold(self, event: Event, at: float) -> None:
-        found = self._channel(event)
+        found = self._channel(event, at)
         if found is None or found[0].held:
             return
         channel, call = found
@@ -301,7 +323,7 @@ class Tracker:
         self.book.emit(call, CallEventType.HELD, at, {"by": shown(self.book.party(channel))})
 
     def unhold(self, event: Event, at: float) -> None:
-        found = self._channel(event)
+        found = self._channel(event, at)
         if found is None or not found[0].held:
             return
         channel, call = found
@@ -314,7 +336,7 @@ class Tracker:
         transfers.transferor(self.book, event, at)
 
     def transferee(self, event: Event, at: float) -> None:
-        transfers.note_route(self.book, event)
+        transfers.rerouted(self.book, event, at)
 
     def replaced(self, event: Event, at: float) -> None:
         transfers.replaced(self.book, event)
@@ -323,6 +345,7 @@ class Tracker:
         transfers.intercepted(self.book, event)
 
     def valet_parking(self, event: Event, at: float) -> None:
+        transfers.rerouted(self.book, event, at)
         transfers.parked(self.book, event)
 
     # --- our own dials ---
@@ -350,11 +373,23 @@ class Tracker:
 
     # --- small things ---
 
-    def _channel(self, event: Event) -> tuple[Channel, Call] | None:
-        channel = self.book.channels.get(event.get("Unique-ID", ""))
+    def _channel(self, event: Event, at: float) -> tuple[Channel, Call] | None:
+        uid = event.get("Unique-ID", "")
+        if uid not in self.book.channels:
+            self._late(event, at)
+        channel = self.book.channels.get(uid)
         if channel is None:
             return None
         return channel, self.book.calls[channel.call]
+
+    def _late(self, event: Event, at: float) -> None:
+        """Take in a channel that acts and whose birth was not heard.
+
+        FreeSWITCH's own tables run a third of a second behind, so a snapshot may miss what began just before it.
+        """
+        alive = event.get("Call-Direction") and "Hangup-Cause" not in event
+        if alive and event.get("Unique-ID") not in self._gone:
+            self.new_channel(event, at)
 
     def _is_caller(self, call: Call, channel: Channel) -> bool:
         if channel.uid == call.first:

@@ -31,13 +31,6 @@ def consult(book: Book, originator: Channel, leg: Channel, at: float) -> Call:
 # --- blind ---
 
 
-def note_route(book: Book, event: Event) -> None:
-    """Remember where the PBX last sent a channel, so that a later change is seen."""
-    channel = book.channels.get(event.get("Unique-ID", ""))
-    if channel is not None:
-        channel.route = event.get("Caller-Transfer-Source", "")
-
-
 def on_unbridge(book: Book, event: Event, at: float) -> None:
     """Who stays was sent elsewhere while connected: by the other one, unless that one simply hung up."""
     stays = book.channels.get(event.get("Bridge-A-Unique-ID", ""))
@@ -49,14 +42,37 @@ def on_unbridge(book: Book, event: Event, at: float) -> None:
     stays.route = route
     if route in ("", before):
         return
-    kind, _, target = _read(route)
-    if early(book, stays, event, at) or kind != _BLIND or stays.deserted or stays.sent_on:
+    if early(book, stays, event, at) or not _may_say(stays, route):
         return
     by = book.party(left) if left is not None else book.calls[stays.call].last_gone
     if by is not None:
         if left is not None:
             left.sent_on = left.accepted = True
-        _say_blind(book, stays, by, target.split("/", 1)[0], at)
+        _say_blind(book, stays, by, _target(route), at)
+
+
+def rerouted(book: Book, event: Event, at: float) -> None:
+    """A channel that was connected shows itself elsewhere: in a queue, a parking lot, a conference."""
+    channel = book.channels.get(event.get("Unique-ID", ""))
+    if channel is None:
+        return
+    before, channel.route = channel.route, event.get("Caller-Transfer-Source", "")
+    if channel.route in ("", before) or not _may_say(channel, channel.route):
+        return
+    call = book.calls[channel.call]
+    if channel.uid in call.heard and call.last_gone is not None:
+        channel.sent_on = True
+        _say_blind(book, channel, call.last_gone, _target(channel.route), at)
+
+
+def dials_on(book: Book, channel: Channel, event: Event, at: float) -> None:
+    """A leg that was dialled dials: it has no dialplan of its own, so it was transferred into one."""
+    call = book.calls[channel.call]
+    if not channel.outgoing or channel.uid == call.first or channel.uid not in call.heard:
+        return
+    if channel.bridge is None and call.last_gone is not None and not (channel.deserted or channel.sent_on):
+        channel.sent_on = True
+        _say_blind(book, channel, call.last_gone, event.get("Other-Leg-Destination-Number", ""), at)
 
 
 def on_hangup(book: Book, channel: Channel, event: Event, at: float) -> None:
@@ -80,10 +96,13 @@ def _say_blind(book: Book, stays: Channel, by: Party, target: str, at: float) ->
     say_transferred(book, call, "blind", by, by, shown(book.parties.dialled(target or None)), at)
 
 
-def _read(route: str) -> tuple[str, str, str]:
-    """Kind, id and target of a transfer source: `1795330462:<uuid>:bl_xfer:102/default/XML`."""
-    parts = route.split(":", 3)
-    return (parts[2], parts[1], parts[3]) if len(parts) == 4 else ("", "", "")
+def _may_say(stays: Channel, route: str) -> bool:
+    """Whether this transfer source, `<time>:<uuid>:bl_xfer:102/default/XML`, is a blind transfer not told yet."""
+    return route.split(":")[2:3] == [_BLIND] and not (stays.deserted or stays.sent_on)
+
+
+def _target(route: str) -> str:
+    return route.split(":", 3)[-1].split("/", 1)[0]
 
 
 # --- attended ---
