@@ -21,6 +21,8 @@ from bridge.services.pbx_setup import Change, Flavour, PbxUsers
 from bridge.services.setups import SETUPS, Setup
 from bridge.settings import Pbx
 
+_FLAVOURS = [flavour.value for flavour in Flavour]
+
 
 def _target() -> Path:
     """The file that $RINGBRIDGE_CONFIG or --config names, whether it is there or not; else one right here."""
@@ -66,7 +68,7 @@ def show(changes: list[Change]) -> None:
 @click.option("--port", type=click.IntRange(1, 65535), help="Its port (default: 5038, FreeSWITCH 8021).")
 @click.option("--asterisk-dir", type=click.Path(path_type=Path), default=Path("/etc/asterisk"), show_default=True)
 @click.option("--freeswitch-dir", type=click.Path(path_type=Path), help="Where freeswitch.xml is (default: found out).")
-@click.option("--flavour", type=click.Choice([flavour.value for flavour in Flavour]), help="Who owns the PBX's files (default: found out).")
+@click.option("--flavour", type=click.Choice(_FLAVOURS), help="Who owns the PBX's files (default: found out).")
 @click.option("--context", help="The context in which agents' phones dial (default: from-internal, default).")
 @click.option("--dial", help='How a number is dialled (default: "PJSIP/{number}@trunk").')
 @click.option("--trunk", "trunks", multiple=True, help="A device that leads outside, such as PJSIP/trunk; repeatable.")

@@ -30,6 +30,7 @@ _MODULES = {
     "mod_hash": "keep the receipts without which nothing is dialled",
 }
 _DIAL_ONLY = {"mod_dptools", "mod_dialplan_xml", "mod_hash"}
+_BOUND = re.compile(r"xml-handler-bindings\"\s+value=\"[^\"]*\bdialplan\b")
 _RELOAD = "fs_cli -x reloadxml"
 _RELOAD_SOCKET = "fs_cli -x 'reload mod_event_socket'"
 _SOCKET = "autoload_configs/event_socket.conf.xml"
@@ -285,10 +286,20 @@ def _dialplan(pbx: Pbx, commander: Dialogue) -> Iterator[Finding]:
         text = commander.api("expand xml_locate dialplan context name ${regex(x|^x|" + CONTEXT + ")}")
         plain = commander.api(f"xml_locate dialplan context name {CONTEXT}")
         agents = commander.api(f"xml_locate dialplan context name {pbx.context}")
+        handlers = commander.api("xml_locate configuration configuration name lua.conf")
     except Denied as error:
         yield Finding("contexts", Verdict.WARN, f"{error.message}, so the dialplan was not seen")
         return
     found = re.search(r"Ringbridge dialplan (\d+)", plain)
+    if found is None and _BOUND.search(handlers):
+        yield Finding(
+            "contexts",
+            Verdict.WARN,
+            "the dialplan comes out of a database (FusionPBX), which cannot be asked for one context from here",
+            f"see in its Dialplan Manager that there is an entry of context {CONTEXT}, enabled; `ringbridge init "
+            "--mode dial` shows what belongs there. Then dial a test number once",
+        )
+        return
     if found is None:
         yield Finding(
             f"context {CONTEXT}",
@@ -313,7 +324,7 @@ def _dialplan(pbx: Pbx, commander: Dialogue) -> Iterator[Finding]:
             'autoload_configs/switch.conf.xml: <param name="api-expansion" value="true"/>; then restart FreeSWITCH '
             "when no call is up",
         )
-    if "<extension" in agents:
+    if "<context" in agents:
         yield Finding(f"context {pbx.context}", Verdict.OK, "it is loaded")
     else:
         yield Finding(
