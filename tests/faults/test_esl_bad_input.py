@@ -349,6 +349,7 @@ def test_events_that_may_have_been_lost_bring_a_new_snapshot(server: FakeFreeSWI
         until(lambda: len(sink.facts) >= 2)
         assert link.counts()["gaps"] == 1
         assert link.counts()["worst_lag_seconds"] > 20
+        assert link._watch.doubt_since == pytest.approx(now, abs=1)
 
 
 @pytest.mark.filterwarnings("ignore:The Result.tuples")

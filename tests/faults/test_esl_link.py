@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -538,3 +542,81 @@ def test_nothing_of_a_call_is_in_the_log(server: FakeFreeSWITCH, caplog: pytest.
         until(lambda: len(sink.facts) >= 2)
     for secret in ("5553001", "6465550101", "reader-secret", "dialler-secret"):
         assert secret not in caplog.text
+
+
+@contextmanager
+def tunnel(to: int, folder: Path) -> Iterator[tuple[int, Path]]:
+    """A TLS tunnel in front of that port, and the certificate that it made for itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    request = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=pbx"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*request, *names, "-out", cert, "-keyout", key], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    threads: list[threading.Thread] = []
+
+    def begin(work: Callable[..., None], *args: object) -> None:
+        threads.append(threading.Thread(target=work, args=args))
+        threads[-1].start()
+
+    def accept() -> None:
+        while True:
+            try:
+                plain, _ = listening.accept()
+            except OSError:
+                return
+            try:
+                near = context.wrap_socket(plain, server_side=True)
+            except OSError:
+                plain.close()
+                continue
+            begin(pump, near, socket.create_connection(("127.0.0.1", to)))
+
+    def pump(near: ssl.SSLSocket, far: socket.socket) -> None:
+        # One thread for both directions, since a TLS socket is not for two.
+        near.settimeout(0.02)
+        far.settimeout(0.02)
+        with near, far:
+            while True:
+                for source, sink in ((near, far), (far, near)):
+                    try:
+                        data = source.recv(65536)
+                    except TimeoutError:
+                        continue
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    sink.sendall(data)
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    begin(accept)
+    try:
+        yield listening.getsockname()[1], cert
+    finally:
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        for thread in threads:
+            thread.join(20)
+
+
+def test_through_a_tls_tunnel_with_its_own_authority_only(server: FakeFreeSWITCH, tmp_path: Path) -> None:
+    with tunnel(server.port, tmp_path) as (port, cert):
+        trusting = EslLink(pbx(port, tls=True, tls_ca=cert), (sink := Sink()), timings=QUICK)
+        trusting.start()
+        until(lambda: sink.facts)
+        assert trusting.receipts(ATTEMPT) == Receipts(False, False)
+        trusting.stop()
+        logins = server.logins
+        doubting = EslLink(pbx(port, tls=True), (other := Sink()), timings=QUICK)
+        doubting.start()
+        until(lambda: any("not trusted" in reason for reason in other.downs))
+        doubting.stop()
+        assert server.logins == logins
+        missing = EslLink(pbx(port, tls=True, tls_ca=cert / "no"), (third := Sink()), timings=QUICK)
+        missing.start()
+        until(lambda: any("tls_ca cannot be read" in reason for reason in third.downs))
+        missing.stop()

@@ -54,6 +54,8 @@ class AmiLink:
         self._presentation = Presentation(self.tracker.parties, self._track, self._timings.presentation)
         self.sink_faults = 0
         """Batches that the sink did not take."""
+        self._refused = 0
+        """Messages that the reading connections of the past could not use."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ending: asyncio.Event | None = None
@@ -156,6 +158,7 @@ class AmiLink:
                     reason = await lost
                 finally:
                     self._events = None
+                    self._refused += session.refused
                     self._synced = False
                     self._gathered = None
                     session.close()
@@ -313,7 +316,9 @@ class AmiLink:
 
     def counts(self) -> Mapping[str, float]:
         """See PbxLink."""
-        return {"faults": self.tracker.faults, "sink_faults": self.sink_faults}
+        session = self._events
+        refused = self._refused + (0 if session is None else session.refused)
+        return {"refused": refused, "faults": self.tracker.faults, "sink_faults": self.sink_faults}
 
     def dial(self, order: DialOrder) -> Outcome:
         """See PbxLink."""

@@ -140,6 +140,11 @@ class Session:
         """Whether actions can be sent."""
         return not self._wire.closed
 
+    @property
+    def refused(self) -> int:
+        """Messages so far that could not be used."""
+        return self._wire.decoder.skipped
+
     async def ask(
         self,
         action: str,

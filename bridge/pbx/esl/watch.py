@@ -33,12 +33,16 @@ class Watch:
         """How often events may have been lost."""
         self.backwards = 0
         """Events whose number fell back further than FreeSWITCH's threads explain."""
+        self.doubt_since: float | None = None
+        """From when on (the PBX's clock) what was last missed may have happened."""
         self._highest: int | None = None
         self._behind_since: int | None = None
+        self._sound_at: float | None = None
+        """The PBX's time of the last event before we were behind."""
 
     def begin(self) -> None:
         """Another connection: its numbers say nothing of the last one's."""
-        self._highest = self._behind_since = None
+        self._highest = self._behind_since = self._sound_at = None
         self.lag = 0.0
 
     def hear(self, events: Sequence[Event], clock: float) -> bool:
@@ -54,10 +58,13 @@ class Watch:
                 if sequence < self._highest - QUEUE:
                     # Another core answers here, without the connection having broken.
                     doubt = True
+                    self.doubt_since = self._sound_at
                     self._highest, self._behind_since = sequence, None
             self.lag = max(clock - at, 0.0)
             self.worst_lag = max(self.worst_lag, self.lag)
             doubt = self._weigh(sequence) or doubt
+            if self._behind_since is None:
+                self._sound_at = at
             self._highest = sequence if self._highest is None else max(self._highest, sequence)
         self.gaps += doubt
         return doubt
@@ -70,4 +77,7 @@ class Watch:
         if self._behind_since is None or self.lag >= CAUGHT_UP:
             return False
         waited, self._behind_since = sequence - self._behind_since, None
-        return waited >= QUEUE
+        if waited < QUEUE:
+            return False
+        self.doubt_since = self._sound_at
+        return True
