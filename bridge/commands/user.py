@@ -22,7 +22,7 @@ from bridge.store.database import open_database
 from bridge.store.models import Agent, Client
 
 _USERNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@+-]{0,99}")
-_DEVICE = re.compile(r"(PJSIP|SIP|user)/[A-Za-z0-9_.-]{1,64}")
+_DEVICE = re.compile(r"(PJSIP|SIP)/[A-Za-z0-9_.-]{1,64}|user/[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9_.-]{1,128})?")
 
 _password_file = click.option(
     "--password-file",
@@ -40,7 +40,7 @@ def user() -> None:
 @click.argument("username")
 @click.option("--role", type=click.Choice([str(role) for role in Role]), default="agent", show_default=True)
 @click.option("--name", help="As colleagues see it; the username where it is left out.")
-@click.option("--device", "devices", multiple=True, help="A phone such as PJSIP/101; may be given more than once.")
+@click.option("--device", "devices", multiple=True, help="A phone such as PJSIP/101 or user/101; repeatable.")
 @click.option("--extension", help="The internal number.")
 @click.option("--client", "client_name", help="The one client company they see, by name or id.")
 @_password_file
@@ -59,8 +59,8 @@ def add(
     if not _USERNAME.fullmatch(username):
         raise Invalid("a username has letters, digits and _ . @ + - only", field="username")
     for device in devices:
-        if not _DEVICE.fullmatch(device):
-            raise Invalid(f"{device!r} is no device; write it as in PJSIP/101", field="device")
+        if not _DEVICE.fullmatch(device) or len(device) > 100:
+            raise Invalid(f"{device!r} is no device; write it as in PJSIP/101 or user/101", field="device")
     settings = load()
     password = _read_password(password_file)
     now = datetime.now(UTC)

@@ -46,7 +46,7 @@ def test_a_client_company_with_all_that_is_its_own(web: Web, admin: str) -> None
     changed = web.ask("PATCH", f"/api/v1/customers/{customer['id']}", admin, json={"numbers": ["2125550199"]})
     assert changed.get_json()["numbers"] == ["+12125550199"]
     agent = make(web, admin, "agents", username="Ada.L", password="long enough", name="Ada", role="agent",
-                 devices=["PJSIP/101"])  # fmt: skip
+                 devices=["PJSIP/101", "user/101", "user/101@pbx.example"])  # fmt: skip
     assert agent["username"] == "ada.l"
     assert "password" not in str(agent)
 
@@ -133,6 +133,16 @@ def test_what_must_be_unique_names_its_field(web: Web, admin: str) -> None:
         (
             "agents",
             {"username": "a", "password": "long enough", "name": "x", "role": "agent", "devices": ["PJSIP/1\n"]},
+            "devices.0",
+        ),
+        (
+            "agents",
+            {"username": "a", "password": "long enough", "name": "x", "role": "agent", "devices": ["PJSIP/1@x"]},
+            "devices.0",
+        ),
+        (
+            "agents",
+            {"username": "a", "password": "long enough", "name": "x", "role": "agent", "devices": ["user/1@" + 94 * "x"]},
             "devices.0",
         ),
         ("scripts", {"client_id": "CLIENT", "name": "x", "body": "a\u0000b"}, "body"),
