@@ -12,7 +12,8 @@ from bridge.api.strict import Answer, Body, FreeObject, Line, Note, Query, Short
 Device = Annotated[
     Line,
     StringConstraints(
-        pattern=r"^((PJSIP|SIP)/[A-Za-z0-9_.-]{1,64}|user/[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9_.-]{1,128})?)$", max_length=100
+        pattern=r"^((PJSIP|SIP)/[A-Za-z0-9_.-]{1,64}|user/[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9_.-]{1,128})?)$",
+        max_length=100,
     ),
     Field(description="a phone, such as PJSIP/101, user/101 or user/101@example.com"),
 ]
