@@ -34,7 +34,7 @@ def pbx_table(lab: Lab, **other: object) -> dict[str, object]:
 
 def settings(lab: Lab) -> str:
     """Settings for a test: nobody rings for long, and no limit of the PBX's is met."""
-    dialing = {"agent_ring_seconds": 5, "customer_ring_seconds": 6}
+    dialing = {"agent_ring_seconds": 10, "customer_ring_seconds": 6}
     return tomli_w.dumps({"dialing": dialing, "pbx": [pbx_table(lab, max_cps=50)]})
 
 

@@ -44,8 +44,8 @@ def test_form_to_conversation_each_hears_the_other(lab: Lab, stack: Stack, site:
     view = stack.wait_status(visitor, callback, "done")
     assert view["reason"] is None or isinstance(view["reason"], str)
     lab.wait_idle()
-    until(lambda: tones.has_tone(heard["101"], 1050, at_least_seconds=1), 5, "the customer heard by 101")
-    until(lambda: tones.has_tone(heard[number], 330, at_least_seconds=1), 5, "101 heard by the customer")
+    until(lambda: tones.has_tone(heard["101"], 1050, at_least_seconds=1), what="the customer heard by 101")
+    until(lambda: tones.has_tone(heard[number], 330, at_least_seconds=1), what="101 heard by the customer")
     stack.once_each(callback)
     attempt = stack.attempts(callback)[0]
     assert attempt["state"] == "done"
@@ -117,7 +117,7 @@ def test_cancelled_while_the_customer_rings(lab: Lab, stack: Stack, site: Site, 
     until(lambda: "+13125550151" in stack.invites(callback))
     visitor.ok("DELETE", f"/api/v1/callbacks/{callback}")
     stack.wait_status(visitor, callback, "cancelled")
-    lab.wait_idle(seconds=5)
+    lab.wait_idle()
     assert stack.invites(callback) == ["101", "+13125550151"]
     assert [row["state"] for row in stack.attempts(callback)] == ["cancelled"]
 

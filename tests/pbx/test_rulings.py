@@ -114,7 +114,7 @@ def test_ruling(lab: Lab, sink: Sink, case: Case) -> None:
     if case.leaves_after is not None:
         until(lambda: len(sink.of(CallEventType.OFFERED)) == case.leaves_after)
         caller.hang_up()
-    until(lambda: sink.of(CallEventType.ENDED), 20)
+    until(lambda: sink.of(CallEventType.ENDED), 60)
     seen = caller.wait_for("ended").detail
     assert not case.seen or seen == case.seen
     assert [event.seq for event in sink.heard] == list(range(1, len(sink.heard) + 1))
