@@ -44,11 +44,11 @@ def test_the_switch_and_the_bench_on_a_running_ringbridge(tmp_path: Path, lab: L
     assert code == 0
 
 
-def test_the_demo_rings_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_demo_rings_and_leaves_nothing_behind(lab: Lab, tmp_path: Path) -> None:
     mark = f"DEMO_TEST_MARK={tmp_path.name}"
     place = ("--dir", str(tmp_path / "d"), "--port", str(free_port()))
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "ringbridge_lab.demo", "--once", *place],
+        [sys.executable, "-P", "-m", "ringbridge_lab.demo", "--once", "--pbx", lab.pbx, *place],
         env={**os.environ, "DEMO_TEST_MARK": tmp_path.name},
         stdin=subprocess.DEVNULL,
         capture_output=True,
