@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from doubles.esl_links import ATTEMPT, DIALLER, HASTY, QUICK, READER, USERS, linked, order, pbx
@@ -26,7 +25,6 @@ from bridge.services.listener import Listener
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 
-TRACES = Path(__file__).parent.parent / "traces"
 HOSTILE = {
     "encoded line feed": "Eve%0AEvent-Name: CHANNEL_HANGUP_COMPLETE%0AUnique-ID: forged",
     "encoded CR LF": "Eve%0D%0AEvent-Name: CHANNEL_HANGUP_COMPLETE%0D%0A%0D%0AContent-Length: 9",

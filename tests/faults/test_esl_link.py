@@ -19,16 +19,13 @@ from doubles.esl_links import ATTEMPT, DIALLER, HASTY, QUICK, READER, USERS, lin
 from doubles.sink import Sink
 from rig import until
 
-from bridge.domain.calls import Directory
 from bridge.domain.errors import SettingsError, Unavailable
 from bridge.pbx.connecting import ConnectFailed
 from bridge.pbx.esl import session as esl_session
 from bridge.pbx.esl.link import EslLink, read_status
 from bridge.pbx.open import open_link
 from bridge.pbx.port import Reason, Receipts
-from bridge.pbx.sim.esl import FakeFreeSWITCH, events_of
-from bridge.pbx.trace import received
-from bridge.uptime import uptime
+from bridge.pbx.sim.esl import FakeFreeSWITCH
 
 TRACES = Path(__file__).parent.parent / "traces" / "freeswitch-1.11-json"
 SIMPLE, RINGALL = (TRACES / scenario / "wire.jsonl.gz" for scenario in ("simple", "queue_ringall"))
@@ -104,84 +101,6 @@ def test_a_cut_link_comes_back_and_sends_nothing_twice(server: FakeFreeSWITCH) -
             if round_ == 2:
                 server.cut()
     assert bytes(server.raw).count(b"expand originate") == 1
-
-
-def test_an_unanswered_originate_is_unknown_and_never_repeated(server: FakeFreeSWITCH) -> None:
-    sink = Sink()
-    with linked(server, sink) as link:
-        server.silent = True
-        assert link.dial(order(until=uptime() + 0.3)).reason is Reason.TIMEOUT
-    assert bytes(server.raw).count(b"expand originate") == 1
-
-
-def test_one_originate_for_one_dial(server: FakeFreeSWITCH) -> None:
-    sink = Sink()
-    with linked(server, sink) as link:
-        outcome = link.dial(order(caller_id="+12125550100"))
-        assert (outcome.ok, outcome.reason) == (True, Reason.SENT)
-    [(user, command, headers)] = [row for row in server.commands if "originate" in row[1]]
-    assert user == DIALLER
-    assert headers == {"Job-UUID": ATTEMPT}
-    for value in ("user/101", "sofia/gateway/trunk/+16465550101", "+12125550100", ATTEMPT):
-        assert value in command
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        {"number": "+1646555010a"},
-        {"number": "+16465550101\n\napi shutdown"},
-        {"number": "12"},
-        {"number": "${system(x)}"},
-        {"dial_string": "sofia/gateway/trunk/1,user/2"},
-        {"dial_string": "sofia/gateway/trunk/1|user/2"},
-        {"dial_string": "[x=y]sofia/gateway/trunk/1"},
-        {"dial_string": "sofia/gateway/trunk/1 &system(x)"},
-        {"dial_string": "sofia/gateway/trunk/${x}"},
-        {"agent_device": "user/101,user/102"},
-        {"agent_device": "user/101}x"},
-        {"agent_device": "loopback/101"},
-        {"agent_device": "user/101\n"},
-        {"caller_id": "Anna <1>"},
-        {"attempt": "a b"},
-        {"attempt": ATTEMPT.upper()},
-        {"first": "both"},
-        {"agent_ring_seconds": 0},
-        {"customer_ring_seconds": 301},
-        {"customer_ring_seconds": "1,x=y"},
-    ],
-)
-def test_what_does_not_match_its_pattern_never_leaves(
-    server: FakeFreeSWITCH, bad: dict[str, object]
-) -> None:
-    sink = Sink()
-    with linked(server, sink) as link:
-        outcome = link.dial(order(**bad))
-        assert (outcome.ok, outcome.reason) == (False, Reason.REFUSED)
-        assert "555" not in outcome.detail
-        assert link.live_attempts() == frozenset()
-    assert b"expand originate" not in server.raw
-
-
-def test_a_dial_that_may_not_be_sent_says_what_to_change(server: FakeFreeSWITCH) -> None:
-    server.allowed_api[DIALLER] = {"hash", "uuid_kill", "strepoch"}
-    sink = Sink()
-    with linked(server, sink) as link:
-        outcome = link.dial(order())
-        assert outcome.reason is Reason.REFUSED
-        assert "expand originate" in outcome.detail and "esl-allowed-api" in outcome.detail
-        assert "6465550101" not in outcome.detail
-        assert link.live_attempts() == frozenset()
-
-
-def test_without_the_pbxs_time_nothing_is_dialled(server: FakeFreeSWITCH) -> None:
-    server.allowed_api[DIALLER] = {"expand", "originate", "hash", "uuid_kill"}
-    sink = Sink()
-    with linked(server, sink) as link:
-        outcome = link.dial(order())
-        assert outcome.reason is Reason.LINK_DOWN
-        assert "strepoch" in outcome.detail
-    assert b"expand originate" not in server.raw
 
 
 def test_a_wrong_secret_is_said_loudly_and_not_tried_at_a_fixed_pace(
@@ -361,16 +280,6 @@ def test_observe_mode_uses_one_user_only(server: FakeFreeSWITCH) -> None:
     assert {user for user, _, _ in server.commands} == {READER}
 
 
-def test_receipts(server: FakeFreeSWITCH) -> None:
-    server.hash[f"ringbridge/{ATTEMPT}-agent"] = "1795330380"
-    sink = Sink()
-    with linked(server, sink) as link:
-        assert link.receipts(ATTEMPT) == Receipts(True, False)
-        # A PBX without mod_hash knows of no receipt, and so of no dial either.
-        server.answers["hash"] = lambda arguments: "-ERR hash Command not found!\n"
-        assert link.receipts(ATTEMPT) == Receipts(None, None)
-
-
 def test_before_start_and_after_stop_nothing_blocks(server: FakeFreeSWITCH) -> None:
     link = EslLink(pbx(server.port), Sink(), timings=QUICK)
     calls: list[Callable[[], object]] = [
@@ -386,26 +295,6 @@ def test_before_start_and_after_stop_nothing_blocks(server: FakeFreeSWITCH) -> N
     assert [call() for call in calls] == expected
     with pytest.raises(Unavailable):
         link.live_attempts()
-
-
-def test_work_that_nobody_waits_for_any_more_is_not_begun(server: FakeFreeSWITCH) -> None:
-    """A dial whose deadline passed while the hub was busy must not be sent late."""
-    begun: list[str] = []
-    held, release = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        held.set()
-        release.wait(20)
-
-    with linked(server, Sink()) as link:
-        busy = threading.Thread(target=link._hub.ask, args=(hold, 20.0, None))
-        busy.start()
-        assert held.wait(20)
-        link._hub.ask(lambda: begun.append("late"), 0.05, None)
-        release.set()
-        busy.join(20)
-        assert link._hub.ask(lambda: "in time", 20.0, "") == "in time"
-    assert begun == []
 
 
 def test_a_link_that_died_says_so(
@@ -435,73 +324,6 @@ def test_a_pbx_at_its_start_says_so() -> None:
     _, started = read_status(text + "FreeSWITCH (Version 1.10.12 -release 64bit) is not ready\n", 1e9)
     assert started is not None and started.timestamp() == 1e9
     assert read_status("-ERR status Command not found!\n", 1e9) == ("", None)
-
-
-def test_a_dial_that_never_became_a_channel_is_a_call_that_failed(server: FakeFreeSWITCH) -> None:
-    server.answers["expand"] = lambda arguments: "-ERR USER_NOT_REGISTERED\n"
-    sink = Sink()
-    with linked(server, sink) as link:
-        assert link.dial(order()).ok
-        until(lambda: "call.ended" in sink.kinds())
-        assert link.live_attempts() == frozenset()
-    assert sink.kinds()[0] == "call.started"
-    assert sink.heard[0].data["attempt"] == ATTEMPT
-    assert sink.heard[-1].data["cause"] == "failed"
-
-
-@pytest.mark.parametrize("body", ["-ERR STALE_DATE\n", "-USAGE: <call url> <exten>|&<application_name>\n"])
-def test_a_dial_that_the_pbx_did_not_begin_is_over_at_once(server: FakeFreeSWITCH, body: str) -> None:
-    server.answers["expand"] = lambda arguments: body
-    sink = Sink()
-    with linked(server, sink) as link:
-        assert link.dial(order()).ok
-        until(lambda: sink.kinds() == ["call.started", "call.ended"])
-        assert link.live_attempts() == frozenset()
-
-
-def test_a_dial_that_came_twice_ends_nothing(server: FakeFreeSWITCH) -> None:
-    """Its first command may be ringing: what the PBX says of the second is no word of the call's."""
-    server.answers["expand"] = lambda arguments: "-ERR LOSE_RACE\n"
-    sink = Sink()
-    with linked(server, sink) as link:
-        fed = []
-        feed = link.tracker.feed
-
-        def hear(events: list[dict[str, str]], now: float) -> object:
-            fed.extend(events)
-            return feed(events, now)
-
-        link.tracker.feed = hear  # type: ignore[assignment,method-assign]
-        assert link.dial(order()).ok
-        until(lambda: any(event.get("Job-UUID") == ATTEMPT for event in fed))
-        assert link._hub.ask(lambda: True, 20.0, False)
-    assert sink.kinds() == []
-
-
-def test_hangup_finds_the_agents_leg(server: FakeFreeSWITCH) -> None:
-    sink = Sink()
-    with linked(server, sink) as link:
-        link.set_directory(Directory(agents={"user/101": "anna"}))
-        recorded = list(events_of(received(SIMPLE)))
-        names = [event["Event-Name"] for _, event in recorded]
-        hung_up = names.index("CHANNEL_HANGUP") if "CHANNEL_HANGUP" in names else names.index("CHANNEL_HANGUP_COMPLETE")
-        server.send(b"".join(raw for raw, _ in recorded[:hung_up]))
-        until(lambda: "call.connected" in sink.kinds())
-        call = sink.heard[0].call
-        assert call is not None
-        [leg] = [c.uid for c in link.tracker.book.channels.values() if c.device == "user/101"]
-        assert link.hangup(call, "bert").reason is Reason.NOT_FOUND
-        assert link.hangup("lab-no-such", "anna").reason is Reason.NOT_FOUND
-        assert link.hangup(call, "anna").reason is Reason.NOT_FOUND
-        server.dumps[leg] = {"Unique-ID": leg}
-        assert link.hangup(call, "anna").ok
-        assert server.asked("bgapi uuid_kill") == [f"bgapi uuid_kill {leg} NORMAL_CLEARING"] * 2
-        assert link.hangup(call, None).ok
-        assert len(server.asked("bgapi uuid_kill")) == 4
-        server.allowed_api[DIALLER] = {"hash", "strepoch"}
-        refused = link.hangup(call, "anna")
-        assert refused.reason is Reason.REFUSED
-        assert "esl-allowed-api" in refused.detail
 
 
 @pytest.mark.parametrize("chunk", [1 << 16, 61])
