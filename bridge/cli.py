@@ -110,7 +110,7 @@ class Commands(click.Group):
     help="The settings file; else $RINGBRIDGE_CONFIG, ./ringbridge.toml, /etc/ringbridge/ringbridge.toml.",
 )
 def cli(config: Path | None) -> None:
-    """An internet call centre beside the Asterisk you already run."""
+    """An internet call centre beside the Asterisk or FreeSWITCH you already run."""
     if config is not None:
         # Processes that a command starts must read the same file.
         os.environ["RINGBRIDGE_CONFIG"] = str(config.resolve())
