@@ -78,6 +78,8 @@ class Channel:
     bridge: str | None = None
     guest_of: str | None = None
     """The consultation in which this leg of another call takes part."""
+    consults: str = ""
+    """The consultation that it opened by dialling."""
     route: str = ""
     """Where the PBX last sent it, in the PBX's own words: what changes during a talk is a transfer."""
     sent_on: bool = False

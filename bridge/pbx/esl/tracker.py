@@ -185,10 +185,10 @@ class Tracker:
         """A person hangs up (not the PBX)."""
         channel.hung_up = True
         book = self.book
-        for consultation in [c for c in book.calls.values() if c.consultation and c.connected_at is None]:
-            if book.channels[consultation.first].dialler == channel.uid:
-                consultation.caller_left, consultation.caller_cause = True, cause
-                consultation.ended_by = book.party(channel)
+        consultation = book.calls.get(channel.consults)
+        if consultation is not None and consultation.connected_at is None:
+            consultation.caller_left, consultation.caller_cause = True, cause
+            consultation.ended_by = book.party(channel)
         for other in book.reach(channel):
             other.deserted = other is not channel
         side = book.calls.get(book.side(channel), call)

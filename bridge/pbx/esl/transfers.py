@@ -22,6 +22,7 @@ def consult(book: Book, originator: Channel, leg: Channel, at: float) -> Call:
     """A leg that is connected dials: a consultation by feature code, a call of its own."""
     call = joining.consult(book, leg, [leg])
     call.caller = book.party(originator)
+    originator.consults = call.id
     if call.callee is not None and call.callee.extension:
         call.direction = Direction.INTERNAL
     book.start(call, at)
