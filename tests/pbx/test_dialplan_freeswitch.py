@@ -73,7 +73,7 @@ def order(attempt: str, *, until: int | None = None, **changes: object) -> str:
     values.setdefault("dial_string", f"sofia/gateway/trunk/{values['number']}")
     expected = Expected(attempt=attempt, number=str(values["number"]))
     made = DialOrder(attempt=attempt, expected=expected, until=0.0, **values)  # type: ignore[arg-type]
-    return originate(made, int(time.time()) + 30 if until is None else until)
+    return originate(made, int(time.time()) + 60 if until is None else until)
 
 
 def dial(lab: Lab, command: str) -> str:
@@ -99,6 +99,12 @@ def wait_talking(lab: Lab) -> None:
             return '"row_count":1' in esl.api("show calls as json").replace(" ", "")
 
     wait_until(joined, seconds=20, what="agent and customer to be joined")
+
+
+def pbx_clock(lab: Lab) -> int:
+    """What the PBX takes for the time; while it has no CPU it falls behind."""
+    with lab.company_esl() as esl:
+        return int(esl.api("strepoch"))
 
 
 def has_receipt(lab: Lab, attempt: str, leg: str) -> bool:
@@ -273,17 +279,18 @@ def test_of_a_hundred_at_once_one_dials(lab: Lab, attempt: str) -> None:
 
 @pytest.mark.parametrize("first", ["agent", "customer"])
 def test_what_comes_too_late_is_never_dialled(lab: Lab, attempt: str, first: First) -> None:
-    assert dial(lab, order(attempt, first=first, until=int(time.time()) - 1)) == "-ERR STALE_DATE"
+    assert dial(lab, order(attempt, first=first, until=pbx_clock(lab) - 1)) == "-ERR STALE_DATE"
     assert dialled(lab, attempt) == []
     assert not has_receipt(lab, attempt, "agent") and not has_receipt(lab, attempt, "customer")
 
 
 def test_the_second_leg_may_be_dialled_after_the_first_ones_time(lab: Lab, attempt: str) -> None:
     lab.phone("101", answer_after=4)
-    until = int(time.time()) + 1
+    # Seconds enough for the command, and fewer than the phone takes to answer.
+    until = pbx_clock(lab) + 2
     assert dial(lab, order(attempt, until=until)).startswith("+OK ")
     wait_dialled(lab, attempt, 2)
-    assert time.time() > until + 1
+    assert pbx_clock(lab) > until
     assert dialled(lab, attempt) == ["101", ANSWERS]
 
 
