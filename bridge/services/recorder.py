@@ -80,7 +80,7 @@ class Recorder:
     def _commit(self, entries: Sequence[Entry]) -> None:
         with self._sessions.begin() as session:
             work = Recording(session, self._home)
-            new = sum(record(work, entry) for entry in entries)
+            new = record(work, entries)
         RECORDED.inc(new)
         news.publish(self._redis, session)
         for call, pbx in work.hang_up.items():

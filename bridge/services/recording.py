@@ -6,7 +6,7 @@ event, and an event is stored once, so hearing one twice changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -34,6 +34,7 @@ from bridge.store.models import (
     CustomerNumber,
     Did,
     Site,
+    table,
 )
 
 log = structlog.get_logger(__name__)
@@ -50,36 +51,54 @@ class Recording:
     """Calls, with their PBX, whose attempt was cancelled before the PBX showed them."""
 
 
-def record(work: Recording, entry: Entry) -> bool:
-    """Store one event and all that follows from it; False where it was stored before."""
-    session = work.session
-    if entry.call is None or entry.seq is None:
-        _link(session, entry)
-        return True
+def record(work: Recording, entries: Sequence[Entry]) -> int:
+    """Store the events, and then all that follows, in order, from those that are new; says how many these are."""
+    new = _store(work.session, entries)
+    count = 0
+    for entry in entries:
+        if entry.call is None or entry.seq is None:
+            _link(work.session, entry)
+        elif (entry.call, entry.seq) in new:
+            # The same event may stand in one batch twice.
+            new.remove((entry.call, entry.seq))
+            _hear(work, entry, entry.call, entry.seq)
+        else:
+            continue
+        count += 1
+    return count
+
+
+def _store(session: Session, entries: Sequence[Entry]) -> set[tuple[str, int]]:
+    """Keep the events of calls, all by one statement; those that were not there before."""
+    rows = [
+        {"call_id": entry.call, "seq": entry.seq, "type": entry.type, "at": entry.at, "data": dict(entry.data)}
+        for entry in entries
+        if entry.call is not None and entry.seq is not None
+    ]
+    if not rows:
+        return set()
     dialect = session.get_bind().dialect.name
-    insert = (postgresql if dialect == "postgresql" else sqlite).insert(CallEventRow)
-    new = changed(
-        session,
-        insert.values(
-            call_id=entry.call, seq=entry.seq, type=entry.type, at=entry.at, data=dict(entry.data)
-        ).on_conflict_do_nothing(),
-    )
-    if not new:
-        return False
-    call = session.get(Call, entry.call, populate_existing=True)
+    events = table(CallEventRow)
+    insert = (postgresql if dialect == "postgresql" else sqlite).insert(events).on_conflict_do_nothing()
+    stored = session.execute(insert.returning(events.c.call_id, events.c.seq), rows)
+    return {(call, seq) for call, seq in stored}
+
+
+def _hear(work: Recording, entry: Entry, call_id: str, seq: int) -> None:
+    session = work.session
+    call = session.get(Call, call_id, populate_existing=True)
     if call is None:
         call = _new_call(entry)
         session.add(call)
         session.flush()
-    if entry.seq <= call.last_seq:
-        return True
-    call.last_seq = entry.seq
+    if seq <= call.last_seq:
+        return
+    call.last_seq = seq
     hear = HEARD.get(entry.type)
     if hear is not None:
         hear(work, call, entry)
     session.flush()
     _tell(session, call, entry)
-    return True
 
 
 def _new_call(entry: Entry) -> Call:

@@ -350,6 +350,34 @@ def test_heard_twice_is_written_once(
         assert session.scalar(select(func.count()).select_from(CallAgent)) == 0
 
 
+def test_a_calls_whole_history_is_kept_each_event_once(
+    sessions: Sessions, redis: Redis, recording: Recorder, line: Line
+) -> None:
+    line.say("i1", T.STARTED, direction="inbound", from_=CALLER, to=DID, client="acme", attempt=None)
+    line.say("k1", T.STARTED, direction="internal", from_=AGENT, to=AGENT_2, client=None, attempt=None)
+    line.say("i1", T.OFFERED, party=AGENT)
+    line.say(None, T.PBX_LOST, pbx="lab")
+    line.say("i1", T.UNCERTAIN, since="2026-01-01T00:00:00Z", until="2026-01-01T00:00:09Z")
+    # Delivered at least once: the same entries again, within one batch and in the next.
+    for _, fields in redis.xrange(keys.CALLS):
+        redis.xadd(keys.CALLS, fields)
+    drain(recording)
+    for _, fields in redis.xrange(keys.CALLS, count=5):
+        redis.xadd(keys.CALLS, fields)
+    drain(recording)
+    with sessions.read() as session:
+        found = session.execute(
+            select(CallEventRow.call_id, CallEventRow.seq, CallEventRow.type, CallEventRow.data, CallEventRow.at)
+            .order_by(CallEventRow.call_id, CallEventRow.seq)
+        ).all()
+    assert [tuple(row)[:3] for row in found] == [
+        ("i1", 1, "call.started"), ("i1", 2, "call.offered"), ("i1", 3, "call.uncertain"), ("k1", 1, "call.started"),
+    ]  # fmt: skip
+    assert found[1].data == {"party": AGENT}
+    assert found[1].at == NOW + timedelta(seconds=2)
+    assert agent_state(sessions).live_calls == 1
+
+
 def test_what_cannot_be_written_stops_nobody(
     sessions: Sessions, redis: Redis, recording: Recorder, line: Line
 ) -> None:
@@ -384,7 +412,7 @@ def running(
     thread.start()
     yield made, opened
     stop.set()
-    thread.join(20)
+    thread.join(60)
     assert not thread.is_alive()
     opened.close()
 
@@ -405,4 +433,4 @@ def test_redis_comes_and_goes(running: tuple[Settings, Sessions], own_redis: Red
     connect(made).flushall()
     second = Line(connect(made))
     second.say("b", T.STARTED, direction=None, from_=None, to=None)
-    until(lambda: recorded("b"), 20)
+    until(lambda: recorded("b"))
