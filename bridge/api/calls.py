@@ -28,14 +28,17 @@ blueprint = Blueprint("calls", __name__, url_prefix="/api/v1")
 @blueprint.get("/calls")
 @view("calls", roles=EVERYONE, query=CallQuery, answers=CallPage)
 def find(access: Access, query: CallQuery) -> Response:
-    """List calls, newest first; today's (UTC) unless `since` says otherwise.
+    """List calls, newest first; today's (UTC) unless `since` says otherwise, or all in progress with `live`.
 
     An agent sees the calls that rang at their own phone, a viewer those of their client.
     """
-    since = query.since or datetime.combine(now().date(), time.min, UTC)
-    filters = query.model_dump(exclude={"limit", "cursor", "since", "until"})
+    since = query.since
+    if since is None and not query.live:
+        since = datetime.combine(now().date(), time.min, UTC)
+    columns = query.model_dump(exclude={"limit", "cursor", "since", "until", "live"})
+    wanted = history.Wanted(since, query.until, query.live, columns)
     with parts().database.read() as db:
-        page = history.find(db, access, query.limit, query.cursor, since, query.until, filters)
+        page = history.find(db, access, query.limit, query.cursor, wanted)
         items = [CallRow.model_validate(row) for row in page.rows]
     return answer(CallPage(items=items, next=page.cursor))
 
@@ -43,12 +46,14 @@ def find(access: Access, query: CallQuery) -> Response:
 @blueprint.get("/calls/<call_id>")
 @view("calls", roles=EVERYONE, answers=CallFull)
 def read(access: Access, call_id: str) -> Response:
-    """Read one call with its events, disposition and answers."""
+    """Read one call with everything that was told of it, in order: why it is taken for what it is."""
     with parts().database.read() as db:
         call = history.get(db, access, call_id)
         rows = [CallEventShape.model_validate(row) for row in history.events(db, call)]
-    columns = {name: getattr(call, name) for name in CallFull.model_fields if name != "events"}
-    return answer(CallFull(events=rows, **columns))
+        merged = history.merged_calls(db, access, call)
+    row = CallRow.model_validate(call).model_dump()
+    more = {name: getattr(call, name) for name in ("script_id", "attempt_id", "answers", "disposed_by", "disposed_at")}
+    return answer(CallFull(events=rows, merged_calls=merged, **row, **more))
 
 
 @blueprint.post("/calls/<call_id>/hangup")

@@ -26,6 +26,7 @@ def _in_utc(at: datetime) -> datetime:
 
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc), Field(description="RFC 3339 with an offset")]
+CallState = Literal["started", "queued", "offered", "connected", "held", "ended", "merged"]
 CallCursor = Annotated[Line | None, Field(max_length=500, description="from the page before")]
 Limit = Annotated[int, Field(ge=1, le=200, description="rows of a page")]
 
@@ -95,7 +96,7 @@ class CallRow(Answer):
     client_id: str | None
     pbx: str
     direction: str | None
-    state: str
+    state: CallState
     from_party: dict[str, Any] | None
     to_party: dict[str, Any] | None
     customer_number: str | None
@@ -117,8 +118,10 @@ class CallRow(Answer):
 
 
 class CallEventShape(Answer):
+    """One event of a call, as it was published. A number that is missing in `seq` was lost."""
+
     seq: int
-    type: str
+    type: str = Field(description="such as call.offered, call.connected, call.ended")
     at: datetime
     data: dict[str, Any]
 
@@ -129,7 +132,8 @@ class CallFull(CallRow):
     answers: dict[str, Any]
     disposed_by: str | None
     disposed_at: datetime | None
-    events: list[CallEventShape] = Field(default_factory=list)
+    merged_calls: list[str] = Field(description="calls that became part of this one, such as a consultation")
+    events: list[CallEventShape] = Field(description="the whole history, in order")
 
 
 class CallPage(Answer):
@@ -142,14 +146,16 @@ class CallQuery(Query):
     cursor: CallCursor = None
     since: Instant | None = Field(None, description="the start of today, in UTC, where it is left out")
     until: Instant | None = None
+    live: bool | None = Field(None, description="true: in progress, whenever they began; false: over")
+    pbx: Short | None = Field(None, description="its name in the settings")
     agent_id: Short | None = None
     client_id: Short | None = None
     customer_id: Short | None = None
-    customer_number: Short | None = None
+    customer_number: Short | None = Field(None, description="E.164; write its + as %2B")
     callback_id: Short | None = None
     queue: Short | None = None
     direction: Literal["inbound", "outbound", "internal"] | None = None
-    state: Short | None = None
+    state: CallState | None = None
     cause: Short | None = None
     disposition: Short | None = None
 

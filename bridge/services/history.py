@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,23 +18,40 @@ from bridge.services.presence import State
 from bridge.store.models import AgentState, Call, CallEventRow, Pop
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which calls are asked for; None asks nothing."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    live: bool | None = None
+    """Only those in progress, or only those that are over."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Columns of a call and the value they must have."""
+
+    def among(self, statement: Select[Any]) -> Select[Any]:
+        """The statement, narrowed to these calls."""
+        if self.since is not None:
+            statement = statement.where(Call.started_at >= self.since)
+        if self.until is not None:
+            statement = statement.where(Call.started_at < self.until)
+        if self.live is not None:
+            statement = statement.where(Call.ended_at.is_(None) if self.live else Call.ended_at.is_not(None))
+        for name, value in self.columns.items():
+            if value is not None:
+                statement = statement.where(getattr(Call, name) == value)
+        return statement
+
+
 def find(
     db: Session,
     access: Access,
     limit: int,
     cursor: str | None,
-    since: datetime,
-    until: datetime | None = None,
-    filters: Mapping[str, Any] | None = None,
+    wanted: Wanted,
 ) -> Page:
-    """A page of calls that began at or after `since`; an agent sees those that rang at their own phone."""
-    statement = _reachable(access).where(Call.started_at >= since)
-    if until is not None:
-        statement = statement.where(Call.started_at < until)
-    for name, value in (filters or {}).items():
-        if value is not None:
-            statement = statement.where(getattr(Call, name) == value)
-    return page_of(db, statement, Call.started_at, Call.id, limit, cursor)
+    """A page of calls, the latest first; an agent sees those that rang at their own phone."""
+    return page_of(db, wanted.among(_reachable(access)), Call.started_at, Call.id, limit, cursor)
 
 
 def get(db: Session, access: Access, call_id: str) -> Call:
@@ -49,6 +67,12 @@ def events(db: Session, call: Call) -> list[CallEventRow]:
     return list(
         db.scalars(select(CallEventRow).where(CallEventRow.call_id == call.id).order_by(CallEventRow.seq))
     )
+
+
+def merged_calls(db: Session, access: Access, call: Call) -> list[str]:
+    """The calls in reach that became part of this one, such as a consultation before a transfer."""
+    found = _reachable(access).where(Call.merged_into == call.id).order_by(Call.started_at, Call.id)
+    return [row.id for row in db.scalars(found)]
 
 
 def dispose(

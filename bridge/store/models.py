@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -61,6 +62,11 @@ class Base(DeclarativeBase):
 def table(model: type[Base]) -> Table:
     """The table of a model, for statements that go past the ORM."""
     return cast(Table, model.__table__)
+
+
+def _only(condition: str) -> dict[str, Any]:
+    """For an index of the few rows that are looked for."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class _Row:
@@ -326,6 +332,10 @@ class Call(Base):
     note: Mapped[str] = mapped_column(Text, default="")
     disposed_by: Mapped[str | None] = mapped_column(String(36))
     disposed_at: Mapped[datetime | None]
+    __table_args__ = (
+        Index("ix_calls_open", "pbx", **_only("ended_at IS NULL")),
+        Index("ix_calls_merged_into", "merged_into", **_only("merged_into IS NOT NULL")),
+    )
 
 
 class CallAgent(Base):
@@ -339,6 +349,11 @@ class CallAgent(Base):
 
 
 class CallEventRow(Base):
+    """A call's whole history, as published; the key keeps what is delivered twice from being written twice.
+
+    The PBX is the call's own: a call's id names one PBX.
+    """
+
     __tablename__ = "call_events"
     call_id: Mapped[str] = mapped_column(String(100), primary_key=True)
     seq: Mapped[int] = mapped_column(primary_key=True)

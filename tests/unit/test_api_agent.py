@@ -99,6 +99,53 @@ def test_an_agent_sees_and_disposes_the_calls_that_rang_at_their_phone(web: Web,
     assert code(web.ask("PUT", "/api/v1/calls/mine/answers", ada, json=bad))[::2] == (422, "answers")
 
 
+def test_calls_in_progress_and_of_one_pbx(web: Web, ada: str) -> None:
+    boss, me, now = web.person("boss"), web.agent_id("ada"), datetime.now(UTC)
+    add_call(web, "over", me, state="ended", ended_at=now)
+    add_call(web, "now", me, state="queued")
+    with web.database.begin() as db:
+        db.add(Call(id="long", pbx="b", started_at=now - timedelta(days=2), state="held"))
+
+    def asked(token: str, **query: str) -> list[str]:
+        answer = web.ask("GET", "/api/v1/calls", token, query_string=query).get_json()
+        return [row["id"] for row in answer["items"]]
+
+    assert asked(boss, live="true") == ["now", "long"]
+    assert asked(boss, live="false") == ["over"]
+    assert asked(boss, live="true", pbx="b") == ["long"]
+    assert asked(boss, live="true", state="queued") == ["now"]
+    assert asked(ada, live="true") == ["now"]
+    first = web.ask("GET", "/api/v1/calls?live=true&limit=1", boss).get_json()
+    assert asked(boss, live="true", cursor=first["next"]) == ["long"]
+    assert code(web.ask("GET", "/api/v1/calls?state=ringing", boss))[::2] == (422, "state")
+    assert code(web.ask("GET", "/api/v1/calls?live=perhaps", boss))[::2] == (422, "live")
+
+
+def test_a_call_tells_its_whole_history_to_those_who_may_see_it(web: Web, ada: str) -> None:
+    acme, other = web.company("Acme"), web.company("Other")
+    now = datetime.now(UTC)
+    add_call(web, "c1", web.agent_id("ada"), client_id=acme)
+    add_call(web, "k1", None, client_id=acme, state="merged", ended_at=now, merged_into="c1")
+    add_call(web, "k2", web.agent_id("ada"), client_id=other, state="merged", ended_at=now, merged_into="c1")
+    party = {"device": "PJSIP/101", "extension": "101", "number": None, "name": "A\u202eB", "agent": None}
+    gap = {"since": "a", "until": "b"}
+    with web.database.begin() as db:
+        for seq, kind, data in ((2, "call.uncertain", gap), (1, "call.offered", {"party": party})):
+            db.add(CallEventRow(call_id="c1", seq=seq, type=kind, at=now, data=data))
+    boss, viewer = web.person("boss"), web.person("vic", "viewer", acme)
+    stranger = web.person("eve", "viewer", other)
+    full = web.ask("GET", "/api/v1/calls/c1", boss).get_json()
+    assert [(event["seq"], event["type"]) for event in full["events"]] == [(1, "call.offered"), (2, "call.uncertain")]
+    assert full["events"][0]["data"] == {"party": party}
+    seen = {
+        token: web.ask("GET", "/api/v1/calls/c1", token).get_json().get("merged_calls")
+        for token in (boss, viewer, ada, stranger)
+    }
+    assert seen == {boss: ["k1", "k2"], viewer: ["k1"], ada: ["k2"], stranger: None}
+    assert code(web.ask("GET", "/api/v1/calls/c1", stranger))[0] == 404
+    assert web.ask("GET", "/api/v1/calls", stranger).get_json()["items"][0]["id"] == "k2"
+
+
 def test_yesterdays_calls_are_there_when_asked_for(web: Web, ada: str) -> None:
     add_call(web, "old", web.agent_id("ada"))
     with web.database.begin() as db:
