@@ -43,7 +43,7 @@ expect.set_options(timeout=30_000)
 
 def launch(playwright: Playwright, chromium: str) -> Browser:
     """The machine's own Chromium, without a network of its own."""
-    return playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+    return playwright.chromium.launch(executable_path=chromium, args=list(QUIET), timeout=120_000)
 
 
 def sign_in(page: Page, url: str, username: str, password: str, device: str | None = None) -> AgentPage:

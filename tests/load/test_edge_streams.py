@@ -71,14 +71,14 @@ def test_two_thousand_streams_hear_of_an_event_in_time(
             key.fileobj.recv(65536)  # type: ignore[union-attr]
         return not ready
 
-    until(drained, 30, "greetings are read")
+    until(drained, 60, "greetings are read")
     delays: list[float] = []
     for n in range(ROUNDS):
         mark = json.dumps({"n": n}, separators=(",", ":")).encode()
         sent = time.monotonic()
         screens.publish(redis, screens.SUPERVISORS, "board", {"n": n})
         waiting = set(streams)
-        while waiting and time.monotonic() - sent < 20:
+        while waiting and time.monotonic() - sent < 60:
             for key, _ in selector.select(1):
                 if mark in key.fileobj.recv(65536):  # type: ignore[union-attr]
                     delays.append(time.monotonic() - sent)

@@ -239,7 +239,7 @@ def test_a_slow_customer_does_not_hold_up_the_pop(stage: Stage, monkeypatch: pyt
     looked_up = PopFacts._read
 
     def slow(self: PopFacts, *args: Any) -> Any:
-        assert gate.wait(10)
+        assert gate.wait(60)
         return looked_up(self, *args)
 
     monkeypatch.setattr(PopFacts, "_read", slow)
@@ -395,7 +395,7 @@ def running(settings: Settings) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -48,7 +48,7 @@ while True: time.sleep(0.05)
 
 def test_a_child_that_ends_is_started_again(supervisor: Supervisor, lines: Lines) -> None:
     supervisor.start(child("brief", "print('once more')"))
-    assert supervisor.run(said(lines, "once more", 2), timeout=20)
+    assert supervisor.run(said(lines, "once more", 2), timeout=60)
     assert ("up", "brief ended with code 0; starting it again in 0.5 s") in lines
     supervisor.stop()
 
@@ -56,7 +56,7 @@ def test_a_child_that_ends_is_started_again(supervisor: Supervisor, lines: Lines
 def test_children_stop_in_the_order_of_their_ranks(supervisor: Supervisor, lines: Lines) -> None:
     for name, rank in (("last", 30), ("first", 10), ("middle", 20)):
         supervisor.start(child(name, STAYS, rank))
-    assert supervisor.run(said(lines, "here", 3), timeout=20)
+    assert supervisor.run(said(lines, "here", 3), timeout=60)
     assert supervisor.stop()
     assert [name for name, line in lines if line == "leaving"] == ["first", "middle", "last"]
 
@@ -77,7 +77,7 @@ time.sleep(600)
             stop_seconds=0.3,
         )
     )
-    assert supervisor.run(said(lines, "grandchild"), timeout=20)
+    assert supervisor.run(said(lines, "grandchild"), timeout=60)
     grandchild = int(next(line.split()[1] for _, line in lines if line.startswith("grandchild")))
     assert not supervisor.stop()
     assert ("up", "stubborn did not stop in time and is killed") in lines
@@ -93,7 +93,7 @@ def test_lines_come_whole_and_the_last_needs_no_end(supervisor: Supervisor, line
             "    sys.stdout.write(piece); sys.stdout.flush(); time.sleep(0.05)",
         )
     )
-    assert supervisor.run(said(lines, "cd"), timeout=20)
+    assert supervisor.run(said(lines, "cd"), timeout=60)
     assert [line for name, line in lines if name == "writer"][:2] == ["ab", "cd"]
     supervisor.stop()
 
@@ -120,13 +120,13 @@ supervisor.run()
     pids = [int(words[1]) for words in seen if words[0] == "pid"]
     assert len(pids) == 2
     parent.send_signal(signal.SIGKILL)
-    parent.wait(10)
+    parent.wait(30)
     parent.stdout.close()
     for pid in pids:
         wait_gone(pid, seconds=guard.GRACE_SECONDS + 10)
 
 
-def wait_gone(pid: int, seconds: float = 10) -> None:
+def wait_gone(pid: int, seconds: float = 30) -> None:
     until(lambda: is_gone(pid), seconds, f"the end of process {pid}")
 
 

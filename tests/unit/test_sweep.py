@@ -208,11 +208,11 @@ def test_the_scheduler_keeps_the_queue_short(settings: Settings, redis: Redis) -
     thread = threading.Thread(target=scheduler.run, args=(settings, stop))
     thread.start()
     try:
-        until(lambda: redis.llen("rq:queue:default") == 3, 20, "sweeps that nobody takes")
+        until(lambda: redis.llen("rq:queue:default") == 3, what="sweeps that nobody takes")
         redis.flushall()
-        until(lambda: redis.llen("rq:queue:default") > 0, 20, "a sweep after the flush")
+        until(lambda: redis.llen("rq:queue:default") > 0, what="a sweep after the flush")
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(60)
     assert not thread.is_alive()
     assert redis.llen("rq:queue:default") <= 3
