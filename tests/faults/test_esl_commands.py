@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rig import until
 
 from bridge.domain.calls import Directory
+from bridge.pbx.esl import commands
 from bridge.pbx.esl.codec import LocalError, encode
 from bridge.pbx.esl.orders import originate
 from bridge.pbx.port import Reason, Receipts
@@ -107,6 +108,30 @@ def test_without_the_pbxs_time_nothing_is_dialled(server: FakeFreeSWITCH) -> Non
         assert outcome.reason is Reason.LINK_DOWN
         assert "strepoch" in outcome.detail
     assert b"expand originate" not in server.raw
+
+
+def test_receipts_of_yesterday_are_deleted_and_todays_are_not(
+    server: FakeFreeSWITCH, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted: list[str] = []
+
+    def answer(arguments: str) -> str:
+        verb, _, rest = arguments.partition("/")
+        if verb == "delete":
+            deleted.append(rest)
+        return "+OK\n" if verb == "delete" else "1795330380"
+
+    server.answers["hash"] = answer
+    younger = ATTEMPT.replace("5f0c", "6f0c")
+    with linked(server, Sink()) as link:
+        assert link.dial(order()).ok
+        assert link.dial(order(attempt=younger)).ok
+        assert deleted == []
+        monkeypatch.setattr(commands, "KEPT", -1.0)
+        assert link.dial(order(attempt=ATTEMPT.replace("5f0c", "7f0c"))).ok
+        until(lambda: len(deleted) >= 4, what="old receipts to go")
+    legs = [(attempt, leg) for attempt in (ATTEMPT, younger) for leg in ("agent", "customer")]
+    assert deleted[:4] == [f"ringbridge/{attempt}-{leg}" for attempt, leg in legs]
 
 
 def test_receipts(server: FakeFreeSWITCH) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, NotAllowed, P
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.codec import LocalError
 from bridge.pbx.esl.hearing import number
-from bridge.pbx.esl.orders import dial_job, hang_up, originate, receipt, remember_since, since
+from bridge.pbx.esl.orders import dial_job, forget, hang_up, originate, receipt, remember_since, since
 from bridge.pbx.esl.session import JOB, Session
 from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
@@ -27,6 +27,8 @@ from bridge.uptime import uptime
 
 log = logging.getLogger(__name__)
 
+KEPT = 24 * 3600.0
+"""Seconds after which nobody asks for a receipt any more: its attempt was judged while the link was up."""
 _GONE = "no such channel"
 
 
@@ -55,6 +57,8 @@ class Commander:
         self._tried: Event | None = None
         self.since: int | None = None
         """From which second of the PBX's own clock on it has kept receipts; None where it does not say."""
+        self._kept: deque[tuple[float, str]] = deque()
+        """Attempts dialled by this process, and when: the PBX keeps their receipts in its memory."""
         self.proven_since: int | None = None
         """What the link last told others of `since`: only then does a receipt that is not there prove anything."""
         self.fault = "not connected yet"
@@ -162,6 +166,8 @@ class Commander:
                 False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was dialled"
             )
         self._tracker.expect(replace(order.expected, attempt=order.attempt))
+        self._kept.append((uptime(), order.attempt))
+        gevent.spawn(self._forget_old, session)
         try:
             session.start_job(command, dial_job(order.attempt), deadline)
         except (LinkDown, LocalError) as error:
@@ -173,6 +179,14 @@ class Commander:
         except NoReply as error:
             return Outcome(False, Reason.TIMEOUT, error.message)
         return Outcome(True, Reason.SENT, "the PBX dials")
+
+    def _forget_old(self, session: Session) -> None:
+        """Delete the receipts that are a day old, so that the PBX's memory does not grow without end."""
+        while self._kept and uptime() - self._kept[0][0] > KEPT:
+            _, attempt = self._kept.popleft()
+            for leg in ("agent", "customer"):
+                if isinstance(_asked(session, forget(attempt, leg)), RingbridgeError):
+                    return
 
     def hangup(self, call_id: str, agent: str | None) -> Outcome:
         """Hang up that agent's leg, or every leg. See PbxLink."""

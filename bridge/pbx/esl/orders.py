@@ -96,6 +96,12 @@ def receipt(attempt: str, leg: str) -> str:
     return f"hash select/{REALM}/{attempt}-{leg}"
 
 
+def forget(attempt: str, leg: str) -> str:
+    """The command that deletes a leg's receipt. Raises LocalError."""
+    _match(_ATTEMPT, attempt, "attempt")
+    return f"hash delete/{REALM}/{attempt}-{leg}"
+
+
 def remember_since(second: int) -> str:
     """The command that writes down from when on the PBX has kept receipts, where that is not written yet."""
     return f"hash insert_ifempty/{REALM}/since/{second}"
