@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
 import pytest
 from links import Link, Sink, link_to
 from rig import until
 from sip import RawCaller
+from stack import Stack
+from web import Web
 
 from bridge.domain.calls import CallEventType, Directory
 from ringbridge_lab.lab import Lab
@@ -81,3 +85,31 @@ def test_a_hostile_name_is_one_call_and_nothing_else(lab: Lab, link: Link, sink:
     assert sink.kinds()[ended:] == ["started", "offered", "connected", "ended"]
     assert sink.downs == []
     assert sink.live == {}
+
+
+def test_hostile_names_go_through_to_the_call_history(lab: Lab, stack: Stack, agent: Web) -> None:
+    lab.phone("101", answer_after=0.3)
+    connected = "SELECT id FROM calls WHERE customer_number = ? AND connected_at IS NOT NULL"
+    ended = "SELECT from_party, cause FROM calls WHERE customer_number = ? AND ended_at IS NOT NULL"
+    # On each PBX these reach the phone.
+    names = [NAMES[name] for name in ("encoded line feeds", "controls", "a kilobyte of emoji", "invalid UTF-8")]
+    for last, name in enumerate(names):
+        number = f"+1646555013{last}"
+        caller = RawCaller(lab, DID, number, name)
+        try:
+            assert caller.call() == 200
+            until(lambda number=number: stack.rows(connected, number), what="the call to be written down")
+            caller.hang_up()
+            [row] = until(lambda number=number: stack.rows(ended, number), what="its end")
+        finally:
+            caller.close()
+        assert row["cause"] == "completed"
+        said = json.loads(row["from_party"])["name"]
+        assert said is None or said.isprintable()
+        lab.wait_idle()
+    assert len(stack.rows("SELECT id FROM calls")) == len(names)
+    shown = agent.ok("GET", "/api/v1/calls")["items"]
+    assert [call["cause"] for call in shown] == ["completed"] * len(names)
+    metrics = stack.public("GET", "/metrics").body.decode()
+    counted = dict(re.findall(r'^ringbridge_listener\{.*\bcounter="(\w+)".*\} (\S+)$', metrics, re.MULTILINE))
+    assert float(counted["link_faults"]) == float(counted["link_sink_faults"]) == 0
