@@ -57,7 +57,13 @@ class Lab:
                 raw = json.loads((self.dir / "lab.json").read_text(encoding="utf-8"))
             except FileNotFoundError:
                 raise LabError(f"no lab is up in {self.dir}; bring one up with `ringbridge lab up`") from None
-            self._state = State.from_dict(raw)
+            try:
+                self._state = State.from_dict(raw)
+            except (KeyError, TypeError):
+                raise LabError(
+                    f"{self.dir / 'lab.json'} is of another version of the lab; end the processes that it names "
+                    "under `pids`, then delete it"
+                ) from None
         return self._state
 
     @property
