@@ -44,6 +44,12 @@ _SIGN_OF_LIFE = 4096
 _DENIED = "permission denied"
 
 
+class Declined(NotAllowed):
+    """The PBX did not take the command."""
+
+    code = "declined"
+
+
 class Session:
     """One connection of one user. Made by `open`, ended by `close` or by the peer; never revived."""
 
@@ -135,24 +141,22 @@ class Session:
                 f"{self._where} does not answer the login; is it a FreeSWITCH event socket (mod_event_socket)?"
             )
         by_name = "@" in self._username
+        command = f"userauth {self._username}:{secret}" if by_name else f"auth {secret}"
         try:
-            reply = self._wire.ask(
-                f"userauth {self._username}:{secret}" if by_name else f"auth {secret}", deadline=self._timings.login
-            )
+            reply = self._wire.ask(command, deadline=self._timings.login)
         except (NoReply, LinkDown):
-            # A list of permissions that is too long leaves FreeSWITCH's reply without an end.
-            raise ConnectFailed(
-                f"{self._where}: {self._lost or 'no answer to the login'}"
-                + ("; keep esl-allowed-events and esl-allowed-api of this user short (400 letters together)"
-                   if by_name and self._lost is None else "")
-            ) from None
+            why_not = self._lost or "no answer to the login"
+            if by_name and self._lost is None:
+                # FreeSWITCH repeats the user's permissions in its reply, and cuts the whole at 512 bytes.
+                why_not += "; keep esl-allowed-events and esl-allowed-api of this user short (400 letters together)"
+            raise ConnectFailed(f"{self._where}: {why_not}") from None
         if not reply.headers.get("Reply-Text", "").startswith("+OK"):
-            raise LoginRefused(
-                f"login refused: {self._where} does not take user {self._username!r} with this secret; compare both "
-                "with the user's esl-password in the directory"
+            wrong = (
+                f"user {self._username!r} with this secret; compare both with the user's esl-password in the directory"
                 if by_name
-                else f"login refused: {self._where} does not take this password; compare it with event_socket.conf.xml"
+                else "this password; compare it with event_socket.conf.xml"
             )
+            raise LoginRefused(f"login refused: {self._where} does not take {wrong}")
         self._allowed_events = reply.headers.get("Allowed-Events", "all")
 
     def _subscribe(self, names: Sequence[str], subclasses: Sequence[str]) -> None:
@@ -295,12 +299,6 @@ class Session:
             self._pinger = None
         self._wire.close()
         self._on_lost("closed")
-
-
-class Declined(NotAllowed):
-    """The PBX did not take the command."""
-
-    code = "declined"
 
 
 def _tls_context(pbx: Pbx) -> Any:
