@@ -84,7 +84,7 @@ def test_an_older_dialplan_is_named_with_what_to_do(tmp_path: Path, lab: Lab) ->
 
 
 def test_users_with_too_much_power_are_named(tmp_path: Path, lab: Lab) -> None:
-    lab_user = {"username": "lab", "secret": lab.info["lab_secret"]}
+    lab_user = {"username": "lab", "secret": lab.state.secrets.lab}
     _, found = check(tmp_path, lab, **lab_user)
     assert found["event user's classes"]["verdict"] == "warn"
     assert "Originate" in found["event user's classes"]["meaning"]
