@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from bridge.commands.bench.callbacks import callbacks
+from bridge.commands.bench.esl import esl
 from bridge.commands.bench.listener import listener
 from bridge.commands.bench.posts import posts
 
@@ -14,5 +15,5 @@ def bench() -> None:
     """Measure Ringbridge. Where it calls, the lab must be its PBX: real numbers would be dialled otherwise."""
 
 
-for command in (callbacks, posts, listener):
+for command in (callbacks, posts, listener, esl):
     bench.add_command(command)

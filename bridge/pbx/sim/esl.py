@@ -103,10 +103,13 @@ class Client:
         name = event.get("Event-Name", "")
         return event.get("Event-Subclass", "") in self.subclasses if name == "CUSTOM" else name in self.names
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, chunk: int | None = None) -> None:
+        """In pieces of that size, between which nothing else is sent."""
+        step = chunk or len(data) or 1
         with self._lock:
             try:
-                self.sock.sendall(data)
+                for start in range(0, len(data), step):
+                    self.sock.sendall(data[start : start + step])
             except OSError:
                 self.cut()
 
@@ -229,9 +232,7 @@ class FakeFreeSWITCH(Api):
     def tell(self, pieces: Sequence[tuple[bytes, Mapping[str, str]]], chunk: int = 65536) -> None:
         """Parts of recorded events to each connection that subscribed to them, in pieces of that size."""
         for client in list(self._clients):
-            data = b"".join([raw for raw, event in pieces if client.hears(event)])
-            for start in range(0, len(data), chunk):
-                client.send(data[start : start + chunk])
+            client.send(b"".join([raw for raw, event in pieces if client.hears(event)]), chunk)
 
     def asked(self, start: str) -> list[str]:
         """The commands so far that start so, such as `bgapi originate`."""
@@ -323,6 +324,9 @@ class FakeFreeSWITCH(Api):
             client.send(reply(f"+OK event listener enabled {client.encoding}"))
             client.subclasses.update(subclasses)
             client.names.update(names)
+
+    _on_events = _on_event
+    """FreeSWITCH looks at a command's first letters only."""
 
     def _on_noevents(self, client: Client, rest: str, headers: Mapping[str, str]) -> None:
         heard = bool(client.names)
