@@ -131,6 +131,9 @@ def test_a_second_leg_says_whose_it_is(leg: str, target: str) -> None:
     assert variables["rb_leg"] == leg
     assert variables["originate_timeout"] == f"${{rb_{leg}_ring}}"
     assert "origination_uuid" not in variables
+    # Early media is no answer: neither for the ring time, nor for who is told that two people talk.
+    early = {name: value for name, value in variables.items() if "early_media" in name}
+    assert early in ({"bridge_early_media": "true", "ignore_early_media": "false"}, {"ignore_early_media": "true"})
     settings = dict(pair.split("=", 1) for name, pair in steps(leg) if name == "set")
     # Whatever the directory says of the first leg's phone, the call ends with its other side.
     assert settings["hangup_after_bridge"] == settings["continue_on_fail"] == "true"
