@@ -67,7 +67,7 @@ def recording(settings: Pbx, kept: list[Row], **options: bool) -> Iterator[Recor
         yield recorder
     finally:
         recorder.stop()
-        thread.join(10)
+        thread.join(60)
     assert not thread.is_alive()
 
 
@@ -119,7 +119,7 @@ def test_times_go_on_as_they_were(kind: str) -> None:
 def test_each_client_of_a_replay_hears_what_it_subscribed_to() -> None:
     replay = Replay(read(source("freeswitch")))
     with replay.server as server:
-        sock = socket.create_connection(("127.0.0.1", server.port), 10)
+        sock = socket.create_connection(("127.0.0.1", server.port), 60)
         with sock, sock.makefile("rb") as heard:
             for command in (b"auth whatever", b"event json CHANNEL_CREATE CHANNEL_HOLD CUSTOM sofia::register"):
                 sock.sendall(command + b"\n\n")

@@ -56,10 +56,13 @@ class _Connection:
         self.events = False
         self.lock = threading.Lock()
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes, chunk: int | None = None) -> None:
+        """In pieces of that size, between which nothing else is sent."""
+        step = chunk or len(data) or 1
         with self.lock:
             try:
-                self.sock.sendall(data)
+                for start in range(0, len(data), step):
+                    self.sock.sendall(data[start : start + step])
             except OSError:
                 self.cut()
 
@@ -163,17 +166,15 @@ class FakeAsterisk:
         for connection in list(self._connections):
             connection.cut()
 
-    def send(self, data: bytes) -> None:
-        """These bytes to every connection that hears events."""
+    def send(self, data: bytes, chunk: int | None = None) -> None:
+        """These bytes to every connection that hears events, whole or in pieces of that size."""
         for connection in list(self._connections):
             if connection.events:
-                connection.send(data)
+                connection.send(data, chunk)
 
     def tell(self, pieces: Sequence[tuple[bytes, Mapping[str, str]]], chunk: int = 65536) -> None:
         """Parts of recorded events to every connection that hears them, in pieces of that size."""
-        data = b"".join([raw for raw, _ in pieces])
-        for start in range(0, len(data), chunk):
-            self.send(data[start : start + chunk])
+        self.send(b"".join([raw for raw, _ in pieces]), chunk)
 
     def event(self, name: str, **headers: str) -> None:
         """One event to every connection that hears events."""
@@ -181,9 +182,7 @@ class FakeAsterisk:
 
     def replay(self, path: Path, chunk: int = 65536) -> None:
         """A recorded trace's events, in pieces of that size."""
-        data = after_login(trace(path))
-        for start in range(0, len(data), chunk):
-            self.send(data[start : start + chunk])
+        self.send(after_login(trace(path)), chunk)
 
     def asked(self, action: str) -> list[Fields]:
         """The actions of that name so far."""
