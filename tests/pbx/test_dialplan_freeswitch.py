@@ -5,6 +5,8 @@ The world's witness is believed, not the PBX.
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 import uuid
 from collections import Counter
@@ -225,6 +227,62 @@ def test_the_customer_rings_only_so_long(lab: Lab, attempt: str) -> None:
     dial(lab, order(attempt, number=SILENT, customer_ring_seconds=2))
     wait_dialled(lab, attempt, 2)
     lab.wait_idle(seconds=20)
+
+
+def test_a_trunks_early_media_is_no_answer(lab: Lab, attempt: str) -> None:
+    """Nobody is joined to it, and the customer's ring time goes on."""
+    with early_media() as port, Connection(lab, "reader") as reader:
+        assert reader.subscribe("CHANNEL_PROGRESS_MEDIA CHANNEL_BRIDGE CUSTOM ringbridge::dial")
+        where = f"sofia/external/{ANSWERS}@127.0.0.1:{port}"
+        assert dial(lab, order(attempt, dial_string=where, customer_ring_seconds=2)).startswith("+OK ")
+        lab.wait_idle(seconds=20)
+        events = reader.watch(0.5)
+    # The agent's phone may send some of its own, before it answers.
+    legs = [event["variable_rb_leg"] for event in events if event["Event-Name"] == "CHANNEL_PROGRESS_MEDIA"]
+    assert legs.count("customer") == 1
+    assert not [event for event in events if event["Event-Name"] == "CHANNEL_BRIDGE"]
+    said = [(e["Ringbridge-Result"], e.get("Ringbridge-Cause")) for e in events if "Ringbridge-Result" in e]
+    assert said == [("dialing", None), ("over", "NO_ANSWER")]
+
+
+@contextmanager
+def early_media() -> Iterator[int]:
+    """A trunk, by its port, that answers every INVITE with 183 and sound, and with nothing after."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trunk:
+        trunk.bind(("127.0.0.1", 0))
+        port = trunk.getsockname()[1]
+        here = "IN IP4 127.0.0.1"
+        sound = f"v=0\r\no=- 1 1 {here}\r\ns=-\r\nc={here}\r\nt=0 0\r\nm=audio 9 RTP/AVP 0 8\r\n"
+        ending = threading.Event()
+
+        def answer() -> None:
+            trunk.settimeout(0.1)
+            while not ending.is_set():
+                try:
+                    data, sender = trunk.recvfrom(65535)
+                except TimeoutError:
+                    continue
+                method = data.split(b" ", 1)[0].decode()
+                if method not in {"INVITE", "CANCEL"}:
+                    continue
+                lines = data.decode().split("\r\n")
+                kept = [line for line in lines if line.startswith(("Via:", "From:", "Call-ID:", "CSeq:"))]
+                (to,) = (line for line in lines if line.startswith("To:"))
+                status, body = ("183 Session Progress", sound) if method == "INVITE" else ("200 OK", "")
+                head = [*kept, f"{to};tag=1", f"Contact: <sip:trunk@127.0.0.1:{port}>", "Content-Type: application/sdp"]
+                text = "\r\n".join([f"SIP/2.0 {status}", *head, f"Content-Length: {len(body)}", "", body])
+                trunk.sendto(text.encode(), sender)
+                if method == "CANCEL":
+                    over = text.replace("200 OK", "487 Request Terminated").replace(" CANCEL", " INVITE")
+                    trunk.sendto(over.encode(), sender)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield port
+        finally:
+            ending.set()
+            thread.join()
 
 
 @pytest.mark.parametrize(
