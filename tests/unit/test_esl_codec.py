@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recorded import TRACES, name_of, scenario_of, wire
 
@@ -28,6 +28,10 @@ RECORDED = sorted(TRACES.glob("freeswitch-*/*/wire.jsonl.gz"))
 TWICE = [name for name in sorted(map(scenario_of, RECORDED[: len(RECORDED) // 2])) if "originate" not in name]
 """Heard by two connections at once, one in each encoding."""
 HOSTILE = "Eve\nEvent-Name: CHANNEL_HANGUP_COMPLETE\nX-Spoof: yes"
+
+
+# A busy machine is slow, and that says nothing of the codec.
+whenever = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def outcome(chunks: list[bytes]) -> tuple[list[Frame], str | None, dict[str, int]]:
@@ -117,6 +121,7 @@ pieces = st.lists(
 ).map(b"".join)
 
 
+@whenever
 @given(pieces, st.lists(st.integers(0, 10_000), max_size=8))
 @example(GREETING + framed("log/data", b"") + as_json(b"{}"), [1])
 def test_the_same_however_it_is_cut(data: bytes, places: list[int]) -> None:
@@ -125,11 +130,13 @@ def test_the_same_however_it_is_cut(data: bytes, places: list[int]) -> None:
     assert outcome([data[i : i + 1] for i in range(len(data))]) == whole
 
 
+@whenever
 @given(st.binary(max_size=400), st.lists(st.integers(0, 500), max_size=4))
 def test_any_bytes_parse_or_raise_the_protocol_error(data: bytes, places: list[int]) -> None:
     assert outcome([data]) == outcome(cuts(data, places))
 
 
+@whenever
 @given(pieces)
 def test_all_is_text_without_surrogates(data: bytes) -> None:
     for frame in outcome([data])[0]:
@@ -150,6 +157,7 @@ headers = st.dictionaries(
 )
 
 
+@whenever
 @given(headers, st.none() | st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30))
 def test_both_encodings_of_any_event_come_out_alike(event: Event, body: str | None) -> None:
     if body is not None:
@@ -326,6 +334,7 @@ texts = st.text(max_size=40) | st.sampled_from(
 )
 
 
+@whenever
 @given(texts, st.dictionaries(texts | st.sampled_from(["Job-UUID", "content-length"]), texts, max_size=4))
 def test_exactly_one_command_or_an_error_that_is_ours(command: str, more: dict[str, str]) -> None:
     try:

@@ -7,7 +7,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recorded import wire
 
@@ -71,7 +71,7 @@ def test_the_same_number_is_the_same_other_one_and_another_is_another() -> None:
 texts = st.lists(st.lists(st.sampled_from(WORDS), max_size=2).map(b"".join), max_size=12).map(b",".join)
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(texts, st.lists(st.integers(0, 400), max_size=8))
 @example(b"+15551234567", [4, 5, 6])
 @example(b"x" * 200 + b"5551234567", [205, 206])
