@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bridge.commands.check:check", "Inspect a live PBX and say what to change there."),
     "uninstall": ("bridge.commands.uninstall:uninstall", "Take out of the PBX what init put in."),
     "dialing": ("bridge.commands.dialing:dialing", "Stop all dialling at once, or allow it again."),
+    "calls": ("bridge.commands.calls:calls", "Show the calls in progress, and the history of one."),
     "user": ("bridge.commands.user:user", "Add people who may sign in, and change their passwords."),
     "up": ("bridge.commands.up:up", "Run everything in one foreground process tree."),
     "listen": ("bridge.commands.listen:listen", "Run the link to one PBX."),

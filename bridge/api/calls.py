@@ -11,7 +11,6 @@ from bridge.api.parts import now, parts
 from bridge.api.shapes import (
     Accepted,
     Answers,
-    CallEventShape,
     CallFull,
     CallPage,
     CallQuery,
@@ -49,11 +48,7 @@ def read(access: Access, call_id: str) -> Response:
     """Read one call with everything that was told of it, in order: why it is taken for what it is."""
     with parts().database.read() as db:
         call = history.get(db, access, call_id)
-        rows = [CallEventShape.model_validate(row) for row in history.events(db, call)]
-        merged = history.merged_calls(db, access, call)
-    row = CallRow.model_validate(call).model_dump()
-    more = {name: getattr(call, name) for name in ("script_id", "attempt_id", "answers", "disposed_by", "disposed_at")}
-    return answer(CallFull(events=rows, merged_calls=merged, **row, **more))
+        return answer(CallFull.of(call, history.events(db, call), history.merged_calls(db, access, call)))
 
 
 @blueprint.post("/calls/<call_id>/hangup")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
@@ -134,6 +135,13 @@ class CallFull(CallRow):
     disposed_at: datetime | None
     merged_calls: list[str] = Field(description="calls that became part of this one, such as a consultation")
     events: list[CallEventShape] = Field(description="the whole history, in order")
+
+    @classmethod
+    def of(cls, call: object, events: Sequence[object], merged: Sequence[str]) -> Self:
+        """The shape of a row, its events and the calls that became part of it."""
+        own = {name: getattr(call, name) for name in cls.model_fields if name not in ("events", "merged_calls")}
+        told = [CallEventShape.model_validate(event) for event in events]
+        return cls(**own, events=told, merged_calls=list(merged))
 
 
 class CallPage(Answer):

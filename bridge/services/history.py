@@ -15,7 +15,7 @@ from bridge.services import audit, news
 from bridge.services.access import LEADERS, STAFF, Access, Role
 from bridge.services.paging import Page, page_of
 from bridge.services.presence import State
-from bridge.store.models import AgentState, Call, CallEventRow, Pop
+from bridge.store.models import AgentState, AttemptChange, Call, CallEventRow, Pop
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,14 @@ def merged_calls(db: Session, access: Access, call: Call) -> list[str]:
     """The calls in reach that became part of this one, such as a consultation before a transfer."""
     found = _reachable(access).where(Call.merged_into == call.id).order_by(Call.started_at, Call.id)
     return [row.id for row in db.scalars(found)]
+
+
+def attempt_changes(db: Session, call: Call) -> list[AttemptChange]:
+    """How the attempt behind the call went from state to state; empty where we did not dial it."""
+    if call.attempt_id is None:
+        return []
+    changes = select(AttemptChange).where(AttemptChange.attempt_id == call.attempt_id)
+    return list(db.scalars(changes.order_by(AttemptChange.id)))
 
 
 def dispose(
