@@ -412,7 +412,13 @@ def tunnel(to: int, folder: Path) -> Iterator[tuple[int, Path]]:
                         return
                     if not data:
                         return
-                    sink.sendall(data)
+                    sink.settimeout(20)
+                    try:
+                        sink.sendall(data)
+                    except OSError:
+                        # Gone meanwhile, as a link goes that is stopped.
+                        return
+                    sink.settimeout(0.02)
 
     listening = socket.create_server(("127.0.0.1", 0))
     begin(accept)
