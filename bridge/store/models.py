@@ -333,7 +333,7 @@ class Call(Base):
     disposed_by: Mapped[str | None] = mapped_column(String(36))
     disposed_at: Mapped[datetime | None]
     __table_args__ = (
-        Index("ix_calls_open", "pbx", **_only("ended_at IS NULL")),
+        Index("ix_calls_open", "started_at", **_only("ended_at IS NULL")),
         Index("ix_calls_merged_into", "merged_into", **_only("merged_into IS NOT NULL")),
     )
 

@@ -14,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     open_only, merged_only = sa.text("ended_at IS NULL"), sa.text("merged_into IS NOT NULL")
     op.create_index(
-        "ix_calls_open", "calls", ["pbx"], sqlite_where=open_only, postgresql_where=open_only
+        "ix_calls_open", "calls", ["started_at"], sqlite_where=open_only, postgresql_where=open_only
     )
     op.create_index(
         "ix_calls_merged_into", "calls", ["merged_into"], sqlite_where=merged_only, postgresql_where=merged_only
