@@ -13,7 +13,7 @@ from recorded import TRACES, wire
 from story import heard, side, told
 
 from bridge.domain.calls import Expected
-from bridge.pbx.connecting import NotAllowed
+from bridge.pbx.connecting import NoReply, NotAllowed
 from bridge.pbx.esl.resync import Snapshot, resync, take_snapshot
 from bridge.pbx.esl.tracker import Tracker
 
@@ -147,10 +147,59 @@ def test_a_user_that_may_not_ask_for_queues_sees_the_calls() -> None:
     assert snapshot.queued == ()
 
 
-@pytest.mark.parametrize("text", ["", "-ERR no\n", "[]", '{"rows": 3}', '{"rows": [7, null, {"uuid": null}]}', "{"])
-def test_what_cannot_be_read_is_nothing(text: str) -> None:
-    snapshot = take_snapshot(lambda _: text)
+@pytest.mark.parametrize("text", ["", "-ERR Database error!\n", "-ERR SQL disabled, no data available!\n", "[]", "{"])
+def test_a_list_that_did_not_come_is_no_empty_list(text: str) -> None:
+    """Else every call would end, and every dial of ours be over, because the core's database was busy."""
+    with pytest.raises(NoReply):
+        take_snapshot(lambda _: text)
+
+
+@pytest.mark.parametrize("rows", ["", ', "rows": 3', ', "rows": [7, null, {"uuid": null}]'])
+def test_what_cannot_be_read_of_a_list_is_nothing(rows: str) -> None:
+    snapshot = take_snapshot(lambda _: '{"row_count": 1' + rows + "}")
     assert (snapshot.channels, snapshot.dumps, snapshot.queued) == ((), {}, ())
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_channel_that_was_heard_of_and_is_not_listed_yet_is_asked_for(name: str) -> None:
+    """FreeSWITCH's tables run a moment behind, and a link may be back sooner."""
+    tracker = fresh()
+    resync(tracker, take_snapshot(answers(name).__getitem__), None, NOW)
+    unlisted = {**answers(name), "show channels as json": '{"row_count": 0}', "show calls as json": '{"row_count": 0}'}
+    done = resync(tracker, take_snapshot(unlisted.__getitem__, list(tracker.book.channels)), NOW, NOW + 1)
+    assert done.vanished == 0
+    assert [line for story in told(done.batch.events).values() for line in story] == ["uncertain"]
+
+
+def test_only_an_id_that_can_be_sent_is_asked_for() -> None:
+    asked: list[str] = []
+
+    def api(question: str) -> str:
+        asked.append(question)
+        return '{"row_count": 0}'
+
+    take_snapshot(api, ["a b", "a\nb", "a" * 1000, "good"])
+    assert [line for line in asked if line.startswith("uuid_dump")] == ["uuid_dump good json"]
+
+
+def test_a_dump_is_newer_than_the_list() -> None:
+    known = {
+        question: text.replace('"callstate":"ACTIVE"', '"callstate":"RINGING"') if question.startswith("show") else text
+        for question, text in answers("talk").items()
+    }
+    assert {row["callstate"] for row in take_snapshot(known.__getitem__).channels} == {"ACTIVE"}
+
+
+def test_what_a_dump_leaves_open_is_not_a_name() -> None:
+    known = {
+        question: json.dumps({**json.loads(text), "Caller-Orig-Caller-ID-Name": "_undef_"})
+        if question.startswith("uuid_dump")
+        else text
+        for question, text in answers("talk").items()
+    }
+    tracker = fresh()
+    done = resync(tracker, take_snapshot(known.__getitem__), None, NOW)
+    assert "_undef_" not in json.dumps([event.data for event in done.batch.events])
 
 
 def test_a_caller_who_left_the_queue_unseen_is_unqueued() -> None:
@@ -207,3 +256,68 @@ def shuffled(dice: random.Random, items: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(mixed)
 
 
+
+
+def channel(uid: str, number: int, **headers: str) -> dict[str, str]:
+    """A channel's birth, or its dump."""
+    born = f"{round(NOW * 1e6) + number}"
+    return {"Event-Name": "CHANNEL_CREATE", "Unique-ID": uid, "Caller-Channel-Created-Time": born, **headers}
+
+
+def phone(uid: str, number: int, extension: str, originator: str) -> dict[str, str]:
+    return channel(
+        uid,
+        number,
+        **{
+            "Call-Direction": "outbound",
+            "Channel-Name": f"sofia/internal/{extension}@company",
+            "variable_dialed_user": extension,
+            "Other-Type": "originator",
+            "Other-Leg-Unique-ID": originator,
+        },
+    )
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_consultation_that_became_a_transfer_unseen_is_one_call(answered: bool) -> None:
+    """The transferer is gone: who talks to the one consulted now is the customer, and no transferer."""
+    customer = channel(
+        "customer",
+        1,
+        **{
+            "Call-Direction": "inbound",
+            "Channel-Name": "sofia/external/x",
+            "variable_sip_gateway": "trunk",
+            "Caller-Caller-ID-Number": CALLER,
+            "Caller-Destination-Number": DID,
+        },
+    )
+    first, second = phone("first", 2, "101", "customer"), phone("second", 3, "102", "first")
+    bridge = {"Event-Name": "CHANNEL_BRIDGE"}
+    events = [
+        customer,
+        first,
+        {"Event-Name": "CHANNEL_ANSWER", "Unique-ID": "first"},
+        {**bridge, "Bridge-A-Unique-ID": "customer", "Bridge-B-Unique-ID": "first"},
+        second,
+        {"Event-Name": "CHANNEL_PROGRESS", "Unique-ID": "second"},
+    ]
+    if answered:
+        events.append({"Event-Name": "CHANNEL_ANSWER", "Unique-ID": "second"})
+        events.append({**bridge, "Bridge-A-Unique-ID": "first", "Bridge-B-Unique-ID": "second"})
+    tracker = fresh()
+    before = tracker.feed(events, NOW)
+    assert len(told(before.events)) == 2
+    up = {"Channel-Call-State": "ACTIVE"}
+    dumps = {
+        "customer": {**customer, **up, "variable_bridge_to": "second"},
+        "second": {**second, **up, "variable_bridge_to": "customer"},
+    }
+    rows = tuple({"uuid": uid, "callstate": "ACTIVE"} for uid in dumps)
+    done = resync(tracker, Snapshot(rows, (), dumps), NOW, NOW + 9)
+    [call] = tracker.book.calls.values()
+    assert call.id == before.events[0].call
+    assert sorted(call.legs) == ["customer", "second"]
+    stories = told(done.batch.events)
+    assert [line.split()[0] for line in stories[call.id]] == ["uncertain", "transferred", "connected"]
+    assert any(story[-1].startswith("merged") for story in stories.values())

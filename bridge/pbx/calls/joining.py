@@ -51,7 +51,8 @@ def join(book: Book, channel: Channel, at: float) -> None:
         return
     for call_id in calls if not meets else ():
         call = book.calls[call_id]
-        if call.consultation and call.guest is None and channel.real and channel.call != call_id:
+        empty = call.consultation and call.guest is None and _may_sit(book, channel, call)
+        if empty and channel.real and channel.call != call_id:
             seat(book, channel, call, at)
             return
     parts = [book.calls[call_id] for call_id in calls]
@@ -59,6 +60,12 @@ def join(book: Book, channel: Channel, at: float) -> None:
     for part in parts:
         if part is not survivor:
             become_one(book, part, survivor, at, transfer=not meets)
+
+
+def _may_sit(book: Book, channel: Channel, consultation: Call) -> bool:
+    """Whether this can be the one who consults: where that is known, who else comes has been transferred."""
+    caller = consultation.caller
+    return caller is None or caller.device in (None, book.party(channel).device)
 
 
 def seat(book: Book, channel: Channel, consultation: Call, at: float) -> None:

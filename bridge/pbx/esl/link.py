@@ -162,7 +162,7 @@ class EslLink:
             self._commander.tried()
         session.learn_clock()
         status = self._ask(session, "status")
-        snapshot = take_snapshot(lambda command: self._ask(session, command))
+        snapshot = take_snapshot(lambda command: self._ask(session, command), list(self.tracker.book.channels))
         detail = self._detail = self._how_it_does()
         self._say(lambda: self._sink.link_up(detail))
         since, self._lost_at = self._lost_at, None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.gap import Resynced, close_gone, greet_new
 from bridge.pbx.calls.model import CONFERENCE, Channel, Line
-from bridge.pbx.connecting import NotAllowed
+from bridge.pbx.connecting import NoReply, NotAllowed, told
 from bridge.pbx.esl import queues
 from bridge.pbx.esl.hearing import Event
 from bridge.pbx.esl.tracker import Tracker
@@ -21,6 +21,10 @@ MAX_CHANNELS = 5_000
 """How many channels are looked at one by one; a PBX of more calls is not one of ours."""
 _UP = frozenset({"ACTIVE", "HELD", "UNHELD"})
 _WAITS = frozenset({"Waiting", "Trying"})
+_NEWER = {"callstate": "Channel-Call-State", "application": "variable_current_application"}
+"""What a row of the core's table says, and the header of a dump that says it without delay."""
+_UNSET = "_undef_"
+"""What FreeSWITCH writes where there is nothing."""
 Row = Mapping[str, str]
 
 
@@ -36,19 +40,29 @@ class Snapshot:
     """(queue, channel), those who wait longest first."""
 
 
-def take_snapshot(api: Callable[[str], str]) -> Snapshot:
-    """Ask the PBX, by API commands."""
-    channels = _rows(api("show channels as json"))
+def take_snapshot(api: Callable[[str], str], known: Iterable[str] = ()) -> Snapshot:
+    """Ask the PBX, by API commands. `known` are the channels of which was heard before.
+
+    Raises NoReply where the PBX does not list its channels: that is not the same as having none.
+    """
+    rows = {row["uuid"]: row for row in _listed(api("show channels as json")) if row.get("uuid")}
     calls = _rows(api("show calls as json"))
+    # The core's tables run a third of a second behind, and more where it is busy. What has no dump is no more; and a
+    # channel that is not listed yet is alive all the same.
+    for uid in known:
+        rows.setdefault(uid, {"uuid": uid})
+    alive: list[Row] = []
     dumps: dict[str, Event] = {}
-    for row in channels[:MAX_CHANNELS]:
-        if uid := row.get("uuid", ""):
-            dump = _object(api(f"uuid_dump {uid} json"))
-            if dump:
-                dumps[uid] = {name: _text(value) for name, value in dump.items()}
-    # The core's tables run a third of a second behind: what has no dump is no more.
-    alive = tuple(row for row in channels if row.get("uuid") in dumps)
-    return Snapshot(alive, calls, dumps, tuple(_queued(api)))
+    for uid, row in list(rows.items())[:MAX_CHANNELS]:
+        if _may_ask(uid) and (dump := _object(api(f"uuid_dump {uid} json"))):
+            dumps[uid] = dump = {name: _header(value) for name, value in dump.items()}
+            alive.append({**row, **{name: dump[header] for name, header in _NEWER.items() if dump.get(header)}})
+    return Snapshot(tuple(alive), calls, dumps, tuple(_queued(api)))
+
+
+def _may_ask(uid: str) -> bool:
+    """Where a profile takes callers' own Call-IDs for its channels', an id may be anything."""
+    return len(uid) < 1000 and uid.isprintable() and " " not in uid
 
 
 def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float) -> Resynced:
@@ -237,6 +251,12 @@ def _table(text: str) -> list[Row]:
     return [dict(zip(names, line.split("|"), strict=False)) for line in lines[1:]]
 
 
+def _listed(text: str) -> tuple[Row, ...]:
+    if not isinstance(_object(text).get("row_count"), int):
+        raise NoReply(f"the PBX does not list its channels: {told(text.strip()[:80])}")
+    return _rows(text)
+
+
 def _rows(text: str) -> tuple[Row, ...]:
     rows = _object(text).get("rows", [])
     if not isinstance(rows, list):
@@ -250,6 +270,11 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _header(value: object) -> str:
+    text = _text(value)
+    return "" if text == _UNSET else text
 
 
 def _text(value: object) -> str:
