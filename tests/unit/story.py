@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from recorded import pbx_of, zero_of
+from invariants import Watch
+from recorded import pbx_of, story_of, zero_of
 
-from bridge.domain.calls import CallEvent, Directory
+from bridge.domain.calls import CallEvent, Directory, Expected
 from bridge.pbx.ami import codec as ami_codec
 from bridge.pbx.ami import resync as ami_resync
 from bridge.pbx.ami import tracker as ami_tracker
@@ -102,12 +104,31 @@ def heard(path: Path) -> tuple[tuple[float, Any], ...]:
     return tuple((at, event) for at, chunk in wrote(path) for event in decode(chunk))
 
 
+def expected(path: Path) -> Expected:
+    """The dial of ours that this recording is of; the trace's story names it."""
+    text = story_of(path)
+    attempt = re.search(r"attempt (\S+);", text)
+    number = re.search(r"the customer is (\+\d+)", text)
+    device = re.search(r"- Who: \d+ is ([\w/]+);", text)
+    assert attempt is not None and number is not None
+    return Expected(
+        attempt[1],
+        agent="anna",
+        agent_device=device[1] if device else "PJSIP/101",
+        number=number[1],
+        callback="callback-1",
+        client="acme",
+        agent_first="agent first" in text,
+    )
+
+
 def play(path: Path, tracker: Any = None) -> list[CallEvent]:
-    """Every call event of a trace."""
+    """Every call event of a trace; after each of the PBX's events the invariants hold."""
     tracker = tracker or side_of(path).tracker()
-    events = [event for at, item in heard(path) for event in tracker.feed([item], at).events]
-    assert tracker.faults == 0
-    return events
+    watch = Watch(tracker)
+    for at, item in heard(path):
+        watch.saw(tracker.feed([item], at).events)
+    return watch.said
 
 
 def play_cut(path: Path, cut: Cut) -> list[CallEvent]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from recorded import TRACES, story_of
-from story import play, side, told
+from recorded import TRACES
+from story import expected, play, side, told
 
 from bridge.domain.calls import CallEvent, Expected
 
@@ -96,23 +95,6 @@ FREESWITCH_STORIES: dict[str, list[str]] = {
         "ended abandoned 20 outbound 109 > N - by -",
     ],
 }
-
-
-def expected(path: Path) -> Expected:
-    text = story_of(path)
-    attempt = re.search(r"attempt (\S+);", text)
-    number = re.search(r"the customer is (\+\d+)", text)
-    device = re.search(r"- Who: \d+ is ([\w/]+);", text)
-    assert attempt is not None and number is not None
-    return Expected(
-        attempt[1],
-        agent="anna",
-        agent_device=device[1] if device else "PJSIP/101",
-        number=number[1],
-        callback="callback-1",
-        client="acme",
-        agent_first="agent first" in text,
-    )
 
 
 def recording(version: str, scenario: str) -> Path:
