@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import re
 import sys
@@ -111,7 +110,7 @@ def _open() -> tuple[Settings, Sessions]:
 
 def _access() -> Access:
     """Whoever may read the settings and the database sees all calls."""
-    return Access(agent="", username=f"cli:{getpass.getuser()}", name="", role=Role.ADMINISTRATOR, clients=None)
+    return Access(agent="", username="cli", name="", role=Role.ADMINISTRATOR, clients=None)
 
 
 def _columns(

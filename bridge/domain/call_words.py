@@ -140,7 +140,7 @@ def _transferred(data: Mapping[str, Any], names: Names) -> str:
         case "forward":
             return f"{leaves} forwarded the call to {to}"
         case "attended":
-            return f"{by} handed the call over to {to}, after asking there first; {leaves} leaves"
+            return f"{by} handed the call over to {to} (attended transfer); {leaves} leaves"
         case kind:
             return f"{by} sent the call on to {to} ({kind} transfer); {leaves} leaves"
 
