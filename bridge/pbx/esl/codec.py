@@ -17,6 +17,8 @@ from types import MappingProxyType
 from typing import Literal, NoReturn, cast
 from urllib.parse import unquote
 
+from pydantic_core import from_json
+
 from bridge.domain.errors import RingbridgeError
 
 MAX_HEADER_BLOCK = 64 * 1024
@@ -232,21 +234,38 @@ _JSON = json.JSONDecoder(strict=False)
 
 def _from_json(body: bytes) -> Event:
     try:
-        event = _JSON.decode(body.decode("utf-8", "replace"))
-        if type(event) is not dict:
-            raise _Unreadable("not_object")
-        try:
-            # Fails at once where a value is no text, and costs next to nothing where all are.
-            "".join(event.values())
-        except TypeError:
-            for name, value in event.items():
-                if type(value) is not str:
-                    event[name] = _as_text(value)
+        # Reads bytes in half the time of json's decoder, and takes nothing that is not strictly JSON in strict UTF-8.
+        event = from_json(body, cache_strings="keys")
+    except ValueError:
+        return _from_odd_json(body)
+    return _texts(event)
+
+
+def _from_odd_json(body: bytes) -> Event:
+    """As `_from_json`, with what FreeSWITCH passes on as it came: bad bytes, raw controls, halves of surrogate pairs."""
+    try:
+        event = _texts(_JSON.decode(body.decode("utf-8", "replace")))
     except (ValueError, RecursionError):
         raise _Unreadable("json") from None
     # Only an escape can make half a surrogate pair, which no encoder of ours would take.
     if b"\\" in body and b"\\u" in body:
         event = {_SURROGATE.sub("\ufffd", name): _SURROGATE.sub("\ufffd", text) for name, text in event.items()}
+    return event
+
+
+def _texts(event: object) -> Event:
+    if type(event) is not dict:
+        raise _Unreadable("not_object")
+    try:
+        # Fails at once where a value is no text, and costs next to nothing where all are.
+        "".join(event.values())
+    except TypeError:
+        for name, value in event.items():
+            if type(value) is not str:
+                try:
+                    event[name] = _as_text(value)
+                except (ValueError, RecursionError):
+                    raise _Unreadable("json") from None
     return cast(Event, event)
 
 
