@@ -321,3 +321,52 @@ def test_a_consultation_that_became_a_transfer_unseen_is_one_call(answered: bool
     stories = told(done.batch.events)
     assert [line.split()[0] for line in stories[call.id]] == ["uncertain", "transferred", "connected"]
     assert any(story[-1].startswith("merged") for story in stories.values())
+
+
+END = {"Event-Name": "CHANNEL_HANGUP_COMPLETE", "Hangup-Cause": "NORMAL_CLEARING"}
+
+
+def left_behind() -> tuple[list[dict[str, str]], dict[str, dict[str, str]]]:
+    """A queue's caller with one agent while another answered in the same moment, and what is left as the caller goes."""
+    outside = {"Call-Direction": "inbound", "Channel-Name": "sofia/external/x", "variable_sip_gateway": "trunk"}
+    caller = channel("caller", 1, **outside)
+    agents = {
+        uid: {
+            **phone(uid, number, extension, ""),
+            "Other-Type": "",
+            "variable_cc_side": "agent",
+            "variable_cc_member_session_uuid": "caller",
+        }
+        for uid, number, extension in (("won", 2, "101"), ("lost", 3, "102"))
+    }
+    answered = [{"Event-Name": "CHANNEL_ANSWER", "Unique-ID": uid} for uid in agents]
+    met = {"Event-Name": "CHANNEL_BRIDGE", "Bridge-A-Unique-ID": "won", "Bridge-B-Unique-ID": "caller"}
+    ends = [{**END, "Unique-ID": "caller"}, {**END, "Unique-ID": "won"}]
+    lost = {**agents["lost"], "Channel-Call-State": "ACTIVE"}
+    return [caller, *agents.values(), *answered, met, *ends], {"lost": lost}
+
+
+def test_an_agent_left_behind_does_not_keep_the_customers_call_alive() -> None:
+    events, alone = left_behind()
+    tracker = fresh()
+    [story] = told(tracker.feed(events, NOW).events).values()
+    assert story[-2].startswith("unoffered 102 answered_elsewhere")
+    assert story[-1].startswith("ended completed")
+    book = tracker.book
+    assert not (book.calls or book.channels or book.bridges or book.links)
+    hold = {"Event-Name": "CHANNEL_HOLD", "Call-Direction": "outbound"}
+    assert not tracker.feed([{**hold, "Unique-ID": "lost"}, {**END, "Unique-ID": "lost"}], NOW + 60).events
+    for process in (tracker, fresh()):
+        done = resync(process, Snapshot(({"uuid": "lost", "callstate": "ACTIVE"},), (), alone), NOW, NOW + 9)
+        assert (done.appeared, done.batch.events) == (0, [])
+
+
+def test_an_agent_left_behind_is_let_go_where_the_caller_left_unseen() -> None:
+    events, alone = left_behind()
+    tracker = fresh()
+    tracker.feed(events[:-2], NOW)
+    done = resync(tracker, Snapshot(({"uuid": "lost", "callstate": "ACTIVE"},), (), alone), NOW, NOW + 9)
+    [story] = told(done.batch.events).values()
+    assert story[-1].startswith("ended")
+    assert not tracker.book.calls
+    assert not tracker.book.channels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bridge.domain.calls import CallEventType
 from bridge.pbx.calls.book import Book
-from bridge.pbx.calls.model import Call
+from bridge.pbx.calls.model import Call, Channel, Line
 from bridge.pbx.esl.hearing import Event
 
 _TIMES_OUT = frozenset({"TIMEOUT", "NO_AGENT_TIMEOUT"})
@@ -63,3 +63,22 @@ def leave(book: Book, call: Call, reason: str, at: float) -> None:
     """A caller waits no longer."""
     book.emit(call, CallEventType.UNQUEUED, at, {"queue": call.queue, "reason": reason})
     call.queue = None
+
+
+def left_behind(book: Book, call: Call) -> list[Channel]:
+    """Who is all that is left of a call, and was never connected with its caller, who is gone.
+
+    In ring-all mod_callcenter leaves an agent who answers in the same moment as another up and alone until that phone
+    hangs up; the customer's call must not last as long.
+    """
+    legs = [book.channels[uid] for uid in call.legs]
+    if call.first in call.legs or call.attempt is not None or not all(_waits_for(leg, call) for leg in legs):
+        return []
+    for leg in legs:
+        leg.picked_up = call.connected_at is not None
+    return legs
+
+
+def _waits_for(leg: Channel, call: Call) -> bool:
+    alone = leg.bridge is None and not leg.accepted and not leg.consults and leg.guest_of is None
+    return leg.real and leg.outgoing and leg.state == Line.UP and leg.link == call.first and alone

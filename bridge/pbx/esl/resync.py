@@ -127,13 +127,21 @@ def _adopt(
         return dump.get("Caller-Channel-Created-Time", "").zfill(20), "variable_originating_leg_uuid" in dump
 
     for uid in sorted(dumps, key=_order):
-        if uid not in tracker.book.channels:
+        if uid not in tracker.book.channels and not _left_behind(uid, dumps, together):
             created = _as_created(dumps[uid])
             if created.get("variable_originating_leg_uuid", uid) not in (uid, *tracker.book.links):
                 # Who dialled it is gone; whom it talks to now has taken over.
                 partner = next((one for one in together.get(uid, ()) if one != uid), "")
                 created["variable_originating_leg_uuid"] = partner
             tracker.hear(created, now)
+
+
+def _left_behind(uid: str, dumps: Mapping[str, Event], together: Mapping[str, tuple[str, str]]) -> bool:
+    """An agent's leg of a queue that has nobody, and whose caller is gone; see queues.left_behind."""
+    dump = dumps[uid]
+    caller = dump.get("variable_cc_member_session_uuid", "")
+    agents = dump.get("variable_cc_side") == "agent" and dump.get("Call-Direction") == "outbound"
+    return agents and uid not in together and caller not in dumps and dump.get("Channel-Call-State") == "ACTIVE"
 
 
 def _as_created(dump: Event) -> dict[str, str]:
