@@ -30,6 +30,9 @@ class Batch:
     live: Mapping[str, str | None]
 
 
+_NOTHING = Batch([], {})
+
+
 class Book(Lines):
     """The calls over the lines, and the events not yet taken."""
 
@@ -50,6 +53,8 @@ class Book(Lines):
 
         What changed without an event is not kept: a resync finds it again.
         """
+        if not self._touched:
+            return _NOTHING
         events, self._events = self._events, []
         touched, self._touched = self._touched, {}
         return Batch(events, {call: self.dump(call) for call in touched})
