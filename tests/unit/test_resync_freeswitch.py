@@ -327,7 +327,7 @@ END = {"Event-Name": "CHANNEL_HANGUP_COMPLETE", "Hangup-Cause": "NORMAL_CLEARING
 
 
 def left_behind() -> tuple[list[dict[str, str]], dict[str, dict[str, str]]]:
-    """A queue's caller with one agent while another answered in the same moment, and what is left as the caller goes."""
+    """A caller with one agent, while another answered in the same moment; and what is left as the caller goes."""
     outside = {"Call-Direction": "inbound", "Channel-Name": "sofia/external/x", "variable_sip_gateway": "trunk"}
     caller = channel("caller", 1, **outside)
     agents = {
