@@ -144,7 +144,7 @@ class Pbx(_Section):
     @classmethod
     def _dial_template(cls, value: str) -> str:
         if value.count("{number}") != 1:
-            raise ValueError('must hold {number} once, such as "PJSIP/{number}@trunk"')
+            raise ValueError("must hold {number} once, such as PJSIP/{number}@trunk or sofia/gateway/trunk/{number}")
         if not set(value.replace("{number}", "")) <= set(
             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/@:._+-"
         ):

@@ -13,15 +13,47 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from pydantic import ValidationError
 
-from bridge.domain.errors import Invalid, Unavailable
+from bridge.domain.errors import Invalid, SettingsError, Unavailable
 from bridge.services import freeswitch_setup, pbx_setup, settings_file
 from bridge.services.pbx_setup import Change, Flavour, PbxUsers
+from bridge.services.settings_file import Secret
 from bridge.services.setups import SETUPS, Setup
 from bridge.settings import Pbx
 
 _FLAVOURS = [flavour.value for flavour in Flavour]
+_HERE = {"127.0.0.1", "localhost", "::1"}
+_SECRETS = ("secret", "command_secret")
+_ELSEWHERE = "The PBX is on another machine. What is needed there is for you to put in place."
+
+
+def _named(option: str) -> bool:
+    """Whether this option was given."""
+    return click.get_current_context().get_parameter_source(option) is ParameterSource.COMMANDLINE
+
+
+def _not_found(setup: Setup, folder: Path) -> str:
+    return (
+        f"No {setup.name}'s configuration was found on this machine ({folder}). Where it is here, run this again with "
+        f"--{setup.kind}-dir. Where the PBX is on another machine, put there what follows."
+    )
+
+
+def _demand_secrets(setup: Setup, path: Path, entry: dict[str, Any], pbx: Pbx, *, dials: bool) -> None:
+    """Settings that somebody wrote are not changed, so they must name the secrets that the PBX will get."""
+    lacking = []
+    for key, user in (("secret", "username"), ("command_secret", "command_username")):
+        needed = (key == "secret" or dials) and (setup.kind == "asterisk" or "@" in getattr(pbx, user))
+        if entry and needed and not (key in entry or f"{key}_file" in entry):
+            lacking += [] if user in entry else [f'{user} = "{getattr(pbx, user)}"']
+            lacking.append(f'{key}_file = "{path.parent / "secrets" / f"{pbx.name}-{key}"}"')
+    if lacking:
+        raise SettingsError(
+            f"{path} names PBX {pbx.name!r} without all that is needed: add {' and '.join(lacking)} to its [[pbx]] "
+            "table, then run this again; a file that is not there yet is made"
+        )
 
 
 def _target() -> Path:
@@ -70,8 +102,10 @@ def show(changes: list[Change]) -> None:
 @click.option("--freeswitch-dir", type=click.Path(path_type=Path), help="Where freeswitch.xml is (default: found out).")
 @click.option("--flavour", type=click.Choice(_FLAVOURS), help="Who owns the PBX's files (default: found out).")
 @click.option("--context", help="The context in which agents' phones dial (default: from-internal, default).")
-@click.option("--dial", help='How a number is dialled (default: "PJSIP/{number}@trunk").')
-@click.option("--trunk", "trunks", multiple=True, help="A device that leads outside, such as PJSIP/trunk; repeatable.")
+@click.option("--dial", help="How a number is dialled (default: PJSIP/{number}@trunk, sofia/gateway/trunk/{number}).")
+@click.option(
+    "--trunk", "trunks", multiple=True, help="What leads outside, such as PJSIP/trunk or sofia/external; repeatable."
+)
 @click.option("--caller-id", "caller_ids", multiple=True, help="A number that may be shown to customers; repeatable.")
 @click.option("--region", "regions", multiple=True, help="A region that may be dialled (default: US); repeatable.")
 @click.option("--mode", type=click.Choice(["observe", "dial"]), help="Only listen and pop, or place calls too.")
@@ -107,9 +141,13 @@ def init(
         raise Invalid(f"the settings have a PBX {name!r} of another kind; give this one a --name of its own")
     host = ask("host", f"Where does its {setup.interface} listen?", entry.get("host", "127.0.0.1"))
     flavour = _flavour(setup, options["flavour"], host, folder)
+    unseen = flavour is Flavour.REMOTE and options["flavour"] is None and host in _HERE
+    if unseen and _named(f"{kind}_dir"):
+        raise Invalid(f"--{kind}-dir: there is no {setup.marks} in {folder}", field=f"{kind}_dir")
     before = known.get("dialing", {}).get("mode", "dial") if known else "observe"
     mode = ask("mode", "Observe only, or place calls too? (observe, dial; observe is the safe beginning)", before)
     pbx, secrets = _describe(setup, path, ask, options, {**entry, "name": name, "kind": kind, "host": host})
+    _demand_secrets(setup, path, entry, pbx, dials=mode == "dial")
     permit = _own_address(host)
     if kind == "asterisk" or flavour is Flavour.REMOTE:
         permit = ask("permit", "From which address will Ringbridge connect?", permit)
@@ -120,7 +158,8 @@ def init(
         secrets[1].value if mode == "dial" else None,
         _permit(setup, permit),
     )
-    ours = [secret.change() for secret in secrets if secret.made]
+    named = [key for key in _SECRETS if not entry or f"{key}_file" in entry]
+    ours = [made.change() for key, made in zip(_SECRETS, secrets, strict=True) if made.made and key in named]
     settings = settings_file.plan(
         path,
         pbx,
@@ -135,11 +174,12 @@ def init(
     written = _write([*ours, *theirs], yes=yes, dry_run=dry_run)
     if written is False:
         return 1
-    _tell(setup, by_hand, flavour, dry_run=dry_run)
+    reloads = setup.reload(pbx.port)
+    _tell(by_hand, reloads, flavour, _not_found(setup, folder) if unseen else _ELSEWHERE, dry_run=dry_run)
     if flavour is not Flavour.REMOTE:
-        _reload(setup, bool(theirs), reload and not dry_run, yes)
         for hint in setup.hints(folder):
             click.echo(f"Look at this: {hint}.")
+        _reload(reloads, setup.reloaded, bool(theirs), reload and not dry_run, yes)
     if not dry_run:
         click.echo("Next: `ringbridge check`, then `ringbridge user add`, then `ringbridge up`.")
     return 0
@@ -147,7 +187,7 @@ def init(
 
 def _flavour(setup: Setup, told: str | None, host: str, folder: Path) -> Flavour:
     if told is None:
-        return setup.detect(folder) if host in {"127.0.0.1", "localhost", "::1"} else Flavour.REMOTE
+        return setup.detect(folder) if host in _HERE else Flavour.REMOTE
     flavour = Flavour(told)
     if flavour not in setup.flavours:
         raise Invalid(f"--flavour {told} is not of a {setup.name}", field="flavour")
@@ -169,10 +209,11 @@ def _describe(
 ) -> tuple[Pbx, list[settings_file.Secret]]:
     """The PBX as the settings will name it, and its two secrets; `entry` is what they say now. Raises Invalid."""
     folder = path.parent / "secrets"
-    secrets = [
-        settings_file.secret_in(Path(entry.get(f"{key}_file", folder / f"{entry['name']}-{key}")))
-        for key in ("secret", "command_secret")
-    ]
+    secrets = []
+    for key in _SECRETS:
+        file = Path(entry.get(f"{key}_file", folder / f"{entry['name']}-{key}"))
+        told = entry.get(key)
+        secrets.append(settings_file.secret_in(file) if told is None else Secret(file, str(told), made=False))
     usual = {**setup.defaults, **entry}
     if setup.kind == "freeswitch" and "port" in entry and "username" not in entry:
         # Settings of before, with the event socket's own password: they stay so.
@@ -221,10 +262,12 @@ def _write(changes: list[Change], *, yes: bool, dry_run: bool) -> bool | None:
     return True
 
 
-def _tell(setup: Setup, steps: list[tuple[str, str]], flavour: Flavour, *, dry_run: bool) -> None:
-    """What is left to be done by hand."""
+def _tell(
+    steps: list[tuple[str, str]], reloads: tuple[str, ...], flavour: Flavour, why: str, *, dry_run: bool
+) -> None:
+    """What is left to be done by hand, and why, where the PBX's files are not here."""
     if flavour is Flavour.REMOTE:
-        click.echo("\nThe PBX is on another machine. What is needed there is for you to put in place.")
+        click.echo(f"\n{why}")
     for sentence, text in steps:
         # The secrets are needed there; a dry run has none that will last.
         click.echo(f"\n{sentence}\n----- from here -----")
@@ -232,23 +275,26 @@ def _tell(setup: Setup, steps: list[tuple[str, str]], flavour: Flavour, *, dry_r
         click.echo("----- to here -----")
     if flavour is Flavour.REMOTE:
         click.echo("\nThen there:")
-        for command in setup.reload:
+        for command in reloads:
             click.echo(f"    {command}")
 
 
-def _reload(setup: Setup, changed: bool, wanted: bool, yes: bool) -> None:
+def _reload(reloads: tuple[str, ...], what: str, changed: bool, wanted: bool, yes: bool) -> None:
     if not changed and not wanted:
         return
-    if not wanted or not (yes or click.confirm(f"Reload {setup.reloaded} of the PBX now?", default=False)):
+    if not wanted or not (yes or click.confirm(f"Reload {what} of the PBX now?", default=False)):
         click.echo("Let the PBX read it (no call is touched by that):")
-        for command in setup.reload:
+        for command in reloads:
             click.echo(f"    {command}")
         return
-    for command in setup.reload:
+    for command in reloads:
         try:
             done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=30, check=False)
         except (OSError, subprocess.TimeoutExpired):
-            raise Unavailable(f"`{command}` could not be run; run it yourself on the PBX") from None
+            raise Unavailable(
+                f"everything is written, but `{command}` could not be run; run it yourself on the PBX"
+            ) from None
         if done.returncode != 0:
-            raise Unavailable(f"`{command}` said: {(done.stderr or done.stdout).strip() or done.returncode}")
+            said = (done.stderr or done.stdout).strip() or done.returncode
+            raise Unavailable(f"everything is written, but `{command}` said: {said}; run it yourself on the PBX")
         click.echo(f"Done: {command}")

@@ -24,7 +24,7 @@ from bridge.settings import load
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--pbx", "name", help="Which PBX of the settings (default: the first).")
 @click.option("--seconds", type=click.FloatRange(0), help="Stop after so long (default: at Ctrl-C).")
-@click.option("--everything", is_flag=True, help="FreeSWITCH: all its events, not only those that Ringbridge hears.")
+@click.option("--everything", is_flag=True, help="FreeSWITCH: all its events, for a user who may hear all.")
 @click.option(
     "--encoding",
     type=click.Choice(["json", "plain"]),
@@ -32,7 +32,11 @@ from bridge.settings import load
     show_default=True,
     help="FreeSWITCH: how events are written.",
 )
-@click.option("--mask-numbers", is_flag=True, help="Put another number in the place of each of seven digits or more.")
+@click.option(
+    "--mask-numbers",
+    is_flag=True,
+    help="Put another number in the place of each of seven digits or more in a row; names and '(646) 555-0101' stay.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a file that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, a line when it begins and one when it ends.")
 def record(

@@ -8,9 +8,19 @@ from pathlib import Path
 import click
 
 from bridge.commands.init import show
-from bridge.services import freeswitch_setup, pbx_setup
+from bridge.domain.errors import Invalid
+from bridge.services import freeswitch_setup, pbx_setup, settings_file
+from bridge.services.pbx_setup import Flavour
 from bridge.services.setups import SETUPS
 from bridge.settings import settings_path
+
+
+def _port(kind: str) -> int:
+    """Of the first PBX of this kind in the settings, else the usual one."""
+    path = settings_path()
+    usual = int(SETUPS[kind].defaults["port"])
+    entries = settings_file.existing(path).get("pbx", []) if path is not None else []
+    return next((int(entry.get("port", usual)) for entry in entries if entry.get("kind", "asterisk") == kind), usual)
 
 
 @click.command()
@@ -25,10 +35,14 @@ def uninstall(asterisk_dir: Path, freeswitch_dir: Path | None, yes: bool, dry_ru
     you to paste into FusionPBX's web pages, take out there.
     """
     folders = {"asterisk": asterisk_dir, "freeswitch": freeswitch_dir or freeswitch_setup.find()}
+    if freeswitch_dir is not None and not freeswitch_dir.is_dir():
+        raise Invalid(f"--freeswitch-dir: there is no folder {freeswitch_dir}", field="freeswitch_dir")
     plans = {kind: SETUPS[kind].plan_uninstall(folder.resolve()) for kind, folder in folders.items() if folder}
     changes = [change for plan in plans.values() for change in plan]
     if not changes:
         click.echo(f"There is nothing of Ringbridge in {' nor in '.join(str(f) for f in folders.values() if f)}.")
+        if folders["freeswitch"] is None:
+            click.echo("No FreeSWITCH's configuration was found; where one is here, name it with --freeswitch-dir.")
     else:
         show(changes)
         if dry_run:
@@ -41,8 +55,11 @@ def uninstall(asterisk_dir: Path, freeswitch_dir: Path | None, yes: bool, dry_ru
             click.echo(f"Backup: {backup}")
         click.echo("Let the PBX read it (no call is touched by that):")
         for kind, plan in plans.items():
-            for command in SETUPS[kind].reload if plan else ():
+            for command in SETUPS[kind].reload(_port(kind)) if plan else ():
                 click.echo(f"    {command}")
+        freeswitch = folders["freeswitch"]
+        if freeswitch and plans["freeswitch"] and SETUPS["freeswitch"].detect(freeswitch) is Flavour.FUSIONPBX:
+            click.echo("In FusionPBX's web pages, Dialplan Manager, delete the entry ringbridge, where you added it.")
     path = settings_path()
     if path is not None:
         click.echo(f"Settings stay in {path.resolve()}, secrets and data where it says; delete them when you like.")

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from ipaddress import ip_network
 from pathlib import Path
 
 import ringbridge_dialplan as dialplan
 from bridge.domain.errors import Invalid, SettingsError
 from bridge.services.pbx_setup import Change, Flavour, PbxUsers, read
 
-RELOAD = ("fs_cli -x reloadxml",)
 FOLDERS = (Path("/etc/freeswitch"), Path("/usr/local/freeswitch/conf"))
 """Where a FreeSWITCH has its configuration, by package and by source."""
 _FUSIONPBX = (Path("/etc/fusionpbx/config.conf"), Path("/etc/fusionpbx/config.php"))
 _BOUND = re.compile(r"xml-handler-bindings\"\s+value=\"[^\"]*\bdialplan\b")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+
+
+def reload_commands(port: int = 8021) -> tuple[str, ...]:
+    """Makes it read its files; with the port where fs_cli would not find it."""
+    return (f"fs_cli {'' if port == 8021 else f'-P {port} '}-x reloadxml",)
 
 
 def find(folders: Iterable[Path] = FOLDERS) -> Path | None:
@@ -96,9 +101,9 @@ def by_hand(flavour: Flavour, users: PbxUsers) -> list[tuple[str, str]]:
     if flavour is Flavour.REMOTE:
         for name, text in snippets(users).items():
             steps.append((f"Put this there as {name}, below the folder of freeswitch.xml:", text))
-        steps.append(
-            ("Let this machine in, where the event socket is reached without a tunnel:", acl_text(users.permit))
-        )
+        acl = acl_text(users.permit)
+        if not ip_network(users.permit, strict=False).is_loopback:
+            steps.append(("Let this machine in, where the event socket is reached without a tunnel:", acl))
     if users.command_secret is not None and flavour in {Flavour.FUSIONPBX, Flavour.REMOTE}:
         remote = "Only where that is a FusionPBX, which reads no file of dialplan/: "
         steps.append(

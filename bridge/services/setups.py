@@ -33,7 +33,10 @@ class Setup:
     by_hand: Callable[[Flavour, PbxUsers], list[tuple[str, str]]]
     """What init cannot do: sentences, each with the text it speaks of."""
     hints: Callable[[Path], list[str]]
-    reload: tuple[str, ...]
+    marks: str
+    """A file by which its configuration is known."""
+    reload: Callable[[int], tuple[str, ...]]
+    """From its port: the commands that make it read what is new."""
     reloaded: str
     """What the reload reads again."""
 
@@ -67,7 +70,8 @@ ASTERISK = Setup(
     pbx_setup.plan_uninstall,
     pbx_setup.by_hand,
     pbx_setup.manager_hints,
-    pbx_setup.RELOAD,
+    "extensions.conf or manager.conf",
+    lambda port: pbx_setup.RELOAD,
     "the manager and the dialplan",
 )
 FREESWITCH = Setup(
@@ -90,7 +94,8 @@ FREESWITCH = Setup(
     freeswitch_setup.plan_uninstall,
     freeswitch_setup.by_hand,
     freeswitch_setup.hints,
-    freeswitch_setup.RELOAD,
+    "freeswitch.xml",
+    freeswitch_setup.reload_commands,
     "the configuration",
 )
 SETUPS: Mapping[str, Setup] = MappingProxyType({"asterisk": ASTERISK, "freeswitch": FREESWITCH})

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 import ringbridge_dialplan as dialplan
 from bridge.cli import cli
-from bridge.domain.errors import RingbridgeError
+from bridge.domain.errors import Invalid, RingbridgeError, SettingsError
 from bridge.services import freeswitch_setup
 from bridge.services.pbx_setup import Flavour
 from bridge.settings import load
@@ -195,6 +195,42 @@ def test_settings_with_the_event_sockets_own_password_stay_so(run: Run, pbx: Pat
     )
     run("init", "--yes", "--mode", "dial")
     assert (pbx / PLAN).exists() and not (pbx / USERS).exists()
+
+
+def test_a_folder_without_a_freeswitch_is_a_sentence_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    """Not taken for a PBX on another machine: whoever names a folder means this one."""
+    before = files(tmp_path)
+    for command in ("init", "uninstall"):
+        result = run(command, "--yes", "--freeswitch-dir", str(tmp_path / "nowhere"))
+        assert isinstance(result.exception, Invalid)
+        assert "--freeswitch-dir" in str(result.exception)
+    assert files(tmp_path) == before
+
+
+def test_through_a_tunnel_no_address_has_to_be_let_in(run: Run) -> None:
+    shown = run("init", "--yes", "--flavour", "remote", "--mode", "dial").output
+    assert '<user id="ringbridge-dial">' in shown
+    assert "network-lists" not in shown
+
+
+def test_secrets_of_settings_that_are_there_go_into_the_pbx(run: Run, pbx: Path, tmp_path: Path) -> None:
+    own = '[[pbx]]\nname = "main"\nkind = "freeswitch"\nusername = "ringbridge@ringbridge"\nsecret = "long-and-mine"\n'
+    (tmp_path / "ringbridge.toml").write_text(own, encoding="utf-8")
+    run("init", "--yes", "--mode", "observe")
+    refused = run("init", "--yes", "--mode", "dial").exception
+    assert isinstance(refused, SettingsError)
+    assert "command_secret_file" in str(refused) and "command_username" in str(refused)
+    more = 'command_username = "ringbridge-dial@ringbridge"\ncommand_secret = "also-mine"\n'
+    (tmp_path / "ringbridge.toml").write_text(own + more, encoding="utf-8")
+    assert run("init", "--yes", "--mode", "dial").exception is None
+    text = (pbx / USERS).read_text(encoding="utf-8")
+    assert 'value="long-and-mine"' in text and 'value="also-mine"' in text
+    assert not (tmp_path / "secrets").exists()
+
+
+def test_a_port_that_fs_cli_does_not_know_is_in_the_command(run: Run) -> None:
+    assert "    fs_cli -P 8022 -x reloadxml" in run("init", "--yes", "--port", "8022").output
+    assert "    fs_cli -P 8022 -x reloadxml" in run("uninstall", "--yes").output
 
 
 def test_what_is_wrong_with_the_pbx_itself_is_told(pbx: Path) -> None:

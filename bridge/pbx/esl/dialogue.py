@@ -24,6 +24,10 @@ class LoginRefused(Unavailable):
 class AddressRefused(Unavailable):
     """The PBX lets nobody in from this address."""
 
+    def __init__(self, where: str, own: str) -> None:
+        self.own = own
+        super().__init__(f"the event socket at {where} lets nobody in from this machine's address ({own})")
+
 
 class Denied(Unavailable):
     """This user may not ask that."""
@@ -83,7 +87,7 @@ class Dialogue:
     def _sign_in(self, secret: str) -> None:
         greeting = self._next(time.monotonic() + REPLY_SECONDS)
         if greeting.kind == "rejection":
-            raise AddressRefused(f"the event socket at {self._where} lets nobody in from this machine's address")
+            raise AddressRefused(self._where, self._socket.getsockname()[0])
         if greeting.kind != "auth_request":
             raise Unavailable(f"what answers at {self._where} is no FreeSWITCH event socket")
         named = "@" in self._username

@@ -21,6 +21,8 @@ _FIXED = (1, 10, 11)
 _HOLES = "CVE-2021-41105, CVE-2021-41157, CVE-2023-40018, CVE-2023-51443 and others: calls can be ended or spied on"
 _ASKED = ("show", "status", "strepoch", "uuid_dump", "callcenter_config")
 _COMMANDED = ("expand", "originate", "hash", "uuid_kill", "strepoch")
+_COMMANDER = (*_COMMANDED, "xml_locate", "sofia", "show")
+"""What ringbridge-users.xml gives it: the last three are for this inspection."""
 _TOO_MUCH = ("originate", "expand", "system", "bg_system", "lua", "luarun", "python", "hash", "uuid_transfer", "load")
 _MODULES = {
     "mod_commands": "ask or command anything",
@@ -54,7 +56,9 @@ def inspect(pbx: Pbx, *, observe: bool, watch_seconds: float) -> Iterator[Findin
             Verdict.FAIL,
             error.message,
             "autoload_configs/acl.conf.xml, in the list that apply-inbound-acl of event_socket.conf.xml names: "
-            f'<node type="allow" cidr="THIS MACHINE/32"/>; then {_RELOAD} and {_RELOAD_SOCKET}',
+            f'<node type="allow" cidr="{ipaddress.ip_network(error.own)}"/>; then fs_cli -x reloadacl. Where it names '
+            "none, only the PBX's own machine may come in: the settings' host must be 127.0.0.1 there; from another "
+            "machine, `ringbridge init` shows a list to paste",
         )
         return
     except SettingsError:
@@ -94,12 +98,15 @@ def _name(username: str) -> str:
 
 
 def _refused(about: str, error: LoginRefused, username: str) -> Finding:
-    place = "directory/ringbridge-users.xml, esl-password" if "@" in username else f"{_SOCKET}, password"
+    by_name = "@" in username
+    place = "directory/ringbridge-users.xml, esl-password" if by_name else f"{_SOCKET}, password"
     return Finding(
         about,
         Verdict.FAIL,
         error.message,
-        f"{place}: the secret of the settings; `ringbridge init` writes both; then {_RELOAD}",
+        f"{place}: the secret of the settings"
+        + ("; `ringbridge init` writes both" if by_name else "")
+        + f". FreeSWITCH must be able to read that file, and does so at {_RELOAD if by_name else _RELOAD_SOCKET}",
     )
 
 
@@ -120,7 +127,13 @@ def _default_password(pbx: Pbx) -> Finding:
 
 def _reader(pbx: Pbx, reader: Dialogue, observe: bool, watch_seconds: float) -> Iterator[Finding]:
     yield from _permissions(
-        "event user", pbx.username, reader, needed=_ASKED, events=(*EVENTS, CUSTOM, *SUBCLASSES), much=_TOO_MUCH
+        "event user",
+        pbx.username,
+        reader,
+        needed=_ASKED,
+        listed=_ASKED,
+        events=(*EVENTS, CUSTOM, *SUBCLASSES),
+        much=_TOO_MUCH,
     )
     if "status" in reader.apis or reader.apis == EVERYTHING:
         yield _version(reader.api("status"))
@@ -135,6 +148,7 @@ def _permissions(
     dialogue: Dialogue,
     *,
     needed: tuple[str, ...],
+    listed: tuple[str, ...],
     events: tuple[str, ...],
     much: tuple[str, ...],
 ) -> Iterator[Finding]:
@@ -145,9 +159,11 @@ def _permissions(
             about,
             Verdict.WARN,
             "this user may do everything: FreeSWITCH was given no list for it",
-            "`ringbridge init` writes users with what they need"
+            "`ringbridge init` writes users with what they need, once this PBX has in the settings "
+            'username = "ringbridge@ringbridge", command_username = "ringbridge-dial@ringbridge", and a new '
+            "secret_file and command_secret_file"
             if "@" not in username
-            else f'{place}: <param name="esl-allowed-api" value="{" ".join(needed)}"/> and esl-allowed-events '
+            else f'{place}: <param name="esl-allowed-api" value="{" ".join(listed)}"/> and esl-allowed-events '
             f"likewise; then {_RELOAD}",
         )
         return
@@ -159,7 +175,7 @@ def _permissions(
                 about,
                 Verdict.FAIL,
                 f"{param} lacks {', '.join(missing)}",
-                f'{place}: <param name="{param}" value="{" ".join(needed if missing is lacking else events)}"/>; '
+                f'{place}: <param name="{param}" value="{" ".join(listed if missing is lacking else events)}"/>; '
                 f"then {_RELOAD}",
             )
     held = [name for name in much if name in dialogue.apis]
@@ -168,7 +184,7 @@ def _permissions(
             about,
             Verdict.WARN,
             f"this user may do more than it needs: {', '.join(held)}",
-            f'{place}: <param name="esl-allowed-api" value="{" ".join(needed)}"/>; then {_RELOAD}',
+            f'{place}: <param name="esl-allowed-api" value="{" ".join(listed)}"/>; then {_RELOAD}',
         )
     elif not (lacking or deaf):
         yield Finding(about, Verdict.OK, "what it needs, and no more")
@@ -268,6 +284,7 @@ def _commander(pbx: Pbx) -> Iterator[Finding]:
                     pbx.command_username,
                     commander,
                     needed=_COMMANDED,
+                    listed=_COMMANDER,
                     events=("BACKGROUND_JOB",),
                     much=("system", "bg_system", "lua", "luarun", "python", "load"),
                 )
@@ -288,7 +305,12 @@ def _dialplan(pbx: Pbx, commander: Dialogue) -> Iterator[Finding]:
         agents = commander.api(f"xml_locate dialplan context name {pbx.context}")
         handlers = commander.api("xml_locate configuration configuration name lua.conf")
     except Denied as error:
-        yield Finding("contexts", Verdict.WARN, f"{error.message}, so the dialplan was not seen")
+        yield Finding(
+            "contexts",
+            Verdict.WARN,
+            f"{error.message}, so the dialplan was not seen",
+            f'esl-allowed-api of user {pbx.command_username}: value="{" ".join(_COMMANDER)}"; then {_RELOAD}',
+        )
         return
     found = re.search(r"Ringbridge dialplan (\d+)", plain)
     if found is None and _BOUND.search(handlers):

@@ -29,7 +29,12 @@ class Opening:
         self._refusals = deque(
             [
                 f"the PBX does not take {f'user {username!r}' if '@' in username else 'us'} with this secret",
-                "the PBX lets this user hear too little; look at its esl-allowed-events",
+                f"the PBX lets {f'user {username!r}' if '@' in username else 'us'} hear too little: "
+                + (
+                    'everything is for one with esl-allowed-events "all", or none set'
+                    if everything
+                    else "`ringbridge check` says what its esl-allowed-events lacks"
+                ),
             ]
         )
         self.ready = False
@@ -56,7 +61,10 @@ class Opening:
         if self.ready:
             return []
         if frame.kind == "rejection":
-            raise Forbidden("the PBX lets nobody in from this address; see apply-inbound-acl in event_socket.conf.xml")
+            raise Forbidden(
+                "the PBX lets nobody in from this machine's address (apply-inbound-acl); `ringbridge check` says "
+                "the line to change"
+            )
         if frame.kind == "reply":
             refusal = self._refusals.popleft()
             if not frame.headers.get("Reply-Text", "").startswith("+OK"):

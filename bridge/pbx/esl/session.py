@@ -132,7 +132,7 @@ class Session:
         if self._wire.rejected:
             raise LoginRefused(
                 f"login refused: {self._where} lets nobody in from this machine's address; add it to the list that "
-                "apply-inbound-acl in event_socket.conf.xml names, and reload mod_event_socket"
+                "apply-inbound-acl in event_socket.conf.xml names, and run fs_cli -x reloadacl"
             )
         if self._lost is not None:
             raise ConnectFailed(f"{self._where}: {self._lost}")
