@@ -85,7 +85,7 @@ def _permit(setup: Setup, address: str) -> str:
 def show(changes: list[Change]) -> None:
     """The diffs, coloured where a terminal shows it."""
     for change in changes:
-        if change.path.parent.name == "secrets":
+        if change.secret:
             click.echo(f"+++ {change.path} (a new secret, mode 0600, not shown)")
             continue
         for line in change.diff().splitlines():
@@ -255,7 +255,7 @@ def _write(changes: list[Change], *, yes: bool, dry_run: bool) -> bool | None:
         click.echo("Nothing was changed.")
         return False
     for change in changes:
-        if change.path.parent.name == "secrets":
+        if change.secret:
             change.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for backup in pbx_setup.apply(changes, datetime.now(UTC)):
         click.echo(f"Backup: {backup}")

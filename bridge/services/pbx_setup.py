@@ -51,6 +51,8 @@ class Change:
     like: Path | None = None
     """Whose owner a new file gets."""
     backup: bool = True
+    secret: bool = False
+    """All of it is a secret, and never shown."""
 
     def diff(self) -> str:
         """A unified diff for people; secrets are not shown."""

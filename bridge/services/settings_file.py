@@ -37,7 +37,7 @@ class Secret:
     made: bool
 
     def change(self) -> Change:
-        return Change(self.path, None if self.made else self.value, self.value, mode=0o600, backup=False)
+        return Change(self.path, None if self.made else self.value, self.value, mode=0o600, backup=False, secret=True)
 
 
 def secret_in(path: Path) -> Secret:

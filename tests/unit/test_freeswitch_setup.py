@@ -228,6 +228,21 @@ def test_secrets_of_settings_that_are_there_go_into_the_pbx(run: Run, pbx: Path,
     assert not (tmp_path / "secrets").exists()
 
 
+def test_a_secret_file_elsewhere_is_made_and_not_shown(run: Run, pbx: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "anywhere.txt"
+    (tmp_path / "ringbridge.toml").write_text(
+        '[dialing]\nmode = "observe"\n[[pbx]]\nname = "main"\nkind = "freeswitch"\nusername = "ringbridge@ringbridge"\n'
+        f'command_username = "ringbridge-dial@ringbridge"\nsecret_file = "{mine}"\n',
+        encoding="utf-8",
+    )
+    shown = run("init", "--yes", "--mode", "dial")
+    assert isinstance(shown.exception, SettingsError)
+    shown = run("init", "--yes", "--mode", "observe")
+    secret = mine.read_text(encoding="utf-8")
+    assert f'value="{secret}"' in (pbx / USERS).read_text(encoding="utf-8")
+    assert secret not in shown.output and stat.S_IMODE(mine.stat().st_mode) == 0o600
+
+
 def test_a_port_that_fs_cli_does_not_know_is_in_the_command(run: Run) -> None:
     assert "    fs_cli -P 8022 -x reloadxml" in run("init", "--yes", "--port", "8022").output
     assert "    fs_cli -P 8022 -x reloadxml" in run("uninstall", "--yes").output
