@@ -439,3 +439,47 @@ def test_the_echo_of_a_channel_that_has_ended_is_not_heard() -> None:
     feed(caller(), answers(A), ends(A), tracker=tracker)
     assert feed({**answers(A), "Call-Direction": "inbound"}, tracker=tracker) == []
     assert not tracker.book.channels
+
+
+@pytest.mark.parametrize(
+    ("said", "withheld"),
+    [
+        ({"Caller-Privacy-Hide-Number": "true"}, True),
+        ({"Caller-Privacy-Hide-Name": "true"}, True),
+        ({"variable_sip_Privacy": "id"}, True),
+        ({"variable_sip_Privacy": "ID;critical"}, True),
+        ({"variable_sip_Privacy": "user"}, True),
+        ({"variable_sip_Privacy": "header"}, True),
+        ({"variable_sip_Privacy": "full"}, True),
+        ({"variable_sip_Privacy": "none"}, False),
+        ({"variable_sip_from_user": "anonymous"}, True),
+        ({"variable_sip_from_user": "anonymous", "variable_sip_Privacy": "none"}, False),
+        ({}, False),
+    ],
+)
+def test_who_asks_not_to_be_shown_is_not_shown_in_whatever_way(said: dict[str, str], withheld: bool) -> None:
+    """FreeSWITCH heeds `id` alone, names the channel by the number, and takes a number from P-Asserted-Identity."""
+    birth = {
+        "Event-Name": "CHANNEL_CREATE",
+        "Unique-ID": "a",
+        "Call-Direction": "inbound",
+        "Channel-Name": "sofia/external/+16465550177@127.0.0.1",
+        "variable_sofia_profile_name": "external",
+        "Caller-Caller-ID-Number": "+16465550177",
+        "Caller-Caller-ID-Name": "Some One",
+        "Caller-Destination-Number": "+12125550101",
+        **said,
+    }
+    tracker = Tracker("lab", ("sofia/external",))
+    batch = tracker.feed([birth, {"Event-Name": "CHANNEL_ANSWER", "Unique-ID": "a"}], 1_795_400_000.0)
+    [started] = batch.events
+    assert started.data["from"].get("withheld", False) is withheld
+    kept = f"{started.data} {batch.live}"
+    assert ("6465550177" in kept, "Some One" in kept) == (not withheld, not withheld)
+
+
+def test_a_leg_whose_birth_is_told_after_its_callers_end_is_no_call() -> None:
+    """Seen where FreeSWITCH's own INVITE could not be made, on a busy machine."""
+    late = phone(Hangup__Cause="DESTINATION_OUT_OF_ORDER")
+    told_late = (caller(), ends(A, "DESTINATION_OUT_OF_ORDER"), late, ends(B, "DESTINATION_OUT_OF_ORDER"))
+    assert [len(story) for story in stories(*told_late)] == [2]

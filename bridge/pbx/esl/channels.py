@@ -13,6 +13,8 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _UNREAL = ("loopback/", "pickup/", "error/", "null/", "audio/")
 _PLACEHOLDERS = frozenset({"Outbound Call", "FreeSWITCH", "0000000000", "unknown", "Unknown"})
 """What stands in caller ids of which nothing is known."""
+_PRIVATE = frozenset({"id", "user", "header", "full"})
+"""Values of a caller's Privacy header that ask not to be shown. FreeSWITCH itself heeds `id` alone."""
 GATEWAY = "sofia/gateway/"
 
 
@@ -28,7 +30,7 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
         uid=uid,
         name=name,
         born=_born(event, now),
-        link=_belongs_to(event) or uid,
+        link=belongs_to(event) or uid,
         device=whose.device,
         real=real,
         wire=min(uid, other) if other and name.startswith("loopback/") else "",
@@ -41,6 +43,9 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
         route=event.get("Caller-Transfer-Source", ""),
     )
     _name(channel, event)
+    if channel.withheld:
+        # It holds the number, and what we keep of a call must not.
+        channel.name = _profile(event, name)
     return channel
 
 
@@ -77,7 +82,7 @@ def _profile(event: Event, name: str) -> str:
     return "/".join(name.split("/")[:2])
 
 
-def _belongs_to(event: Event) -> str | None:
+def belongs_to(event: Event) -> str | None:
     """The channel for which this one was made."""
     if event.get("Other-Type") == "originator" and event.get("Other-Leg-Unique-ID"):
         return event["Other-Leg-Unique-ID"]
@@ -105,12 +110,21 @@ def _name(channel: Channel, event: Event) -> None:
     name = _said(event.get("Caller-Caller-ID-Name"))
     if not channel.trunk:
         name = _said(event.get("variable_effective_caller_id_name")) or name
-    hidden = "true" in (event.get("Caller-Privacy-Hide-Number"), event.get("Caller-Privacy-Hide-Name"))
-    if hidden or is_withheld(number):
+    if _hides(event) or is_withheld(number):
         channel.withheld = True
         return
     channel.number = number
     channel.caller_name = name if name != number else None
+
+
+def _hides(event: Event) -> bool:
+    """Whether the caller asked not to be shown, in whatever way FreeSWITCH passes on."""
+    if "true" in (event.get("Caller-Privacy-Hide-Number"), event.get("Caller-Privacy-Hide-Name")):
+        return True
+    asked = set(event.get("variable_sip_Privacy", "").lower().replace(";", " ").replace(",", " ").split())
+    # Who hides in From may be named by the network in P-Asserted-Identity; only `none` says that this may be shown.
+    nameless = is_withheld(event.get("variable_sip_from_user")) and "none" not in asked
+    return nameless or not asked.isdisjoint(_PRIVATE)
 
 
 def _said(text: str | None) -> str | None:
