@@ -483,3 +483,10 @@ def test_a_leg_whose_birth_is_told_after_its_callers_end_is_no_call() -> None:
     late = phone(Hangup__Cause="DESTINATION_OUT_OF_ORDER")
     told_late = (caller(), ends(A, "DESTINATION_OUT_OF_ORDER"), late, ends(B, "DESTINATION_OUT_OF_ORDER"))
     assert [len(story) for story in stories(*told_late)] == [2]
+
+
+def test_a_leg_whose_birth_is_told_after_its_callers_end_is_no_call() -> None:
+    """Seen where FreeSWITCH's own INVITE could not be made, on a busy machine."""
+    late = phone(Hangup__Cause="DESTINATION_OUT_OF_ORDER")
+    told_late = (caller(), ends(A, "DESTINATION_OUT_OF_ORDER"), late, ends(B, "DESTINATION_OUT_OF_ORDER"))
+    assert [len(story) for story in stories(*told_late)] == [2]

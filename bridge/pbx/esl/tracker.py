@@ -95,6 +95,9 @@ class Tracker:
         if event["Unique-ID"] in self.book.channels:
             return
         channel = new_channel(event, self.parties, at)
+        if channel.link in self._gone and "Hangup-Cause" in event:
+            # Ended before its birth was told, and its caller with it: each channel has a thread of its own to tell.
+            return
         self._own(event, channel)
         originator = self.book.channels.get(channel.link)
         consults = originator is not None and channel.outgoing and self._talks(originator)
