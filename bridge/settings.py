@@ -97,6 +97,7 @@ class Dialing(_Section):
     command_deadline_seconds: int = Field(default=10, ge=2, le=60)
 
 
+_FILES = frozenset({"secret_file", "command_secret_file", "tls_ca"})
 _FREESWITCH = {
     "port": 8021,
     "username": "",
@@ -319,6 +320,10 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> S
     _override(raw, environ)
     base = path.resolve().parent if path is not None else Path.cwd()
     raw["data_dir"] = str(base / str(raw.get("data_dir", "data")))
+    entries = raw.get("pbx")
+    for entry in entries if isinstance(entries, list) else []:
+        for key in _FILES & entry.keys() if isinstance(entry, dict) else ():
+            entry[key] = str(base / str(entry[key]))
     return checked(raw, str(path or "environment"))
 
 

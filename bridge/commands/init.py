@@ -211,7 +211,7 @@ def _describe(
     folder = path.parent / "secrets"
     secrets = []
     for key in _SECRETS:
-        file = Path(entry.get(f"{key}_file", folder / f"{entry['name']}-{key}"))
+        file = path.parent / entry.get(f"{key}_file", folder / f"{entry['name']}-{key}")
         told = entry.get(key)
         secrets.append(settings_file.secret_in(file) if told is None else Secret(file, str(told), made=False))
     usual = {**setup.defaults, **entry}

@@ -104,6 +104,13 @@ def test_a_secret_comes_from_its_file_and_its_absence_is_told(tmp_path: Path) ->
         settings.find_pbx("other")
 
 
+def test_a_secrets_file_lies_where_the_settings_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    (tmp_path / "its-secret").write_text("word\n", encoding="utf-8")
+    path = write(tmp_path, '[[pbx]]\nname = "main"\nsecret_file = "its-secret"\n')
+    assert load(path, {}).find_pbx("main").read_secret() == "word"
+
+
 def test_the_key_is_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     key = settings.secret_key()
