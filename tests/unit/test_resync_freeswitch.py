@@ -370,3 +370,20 @@ def test_an_agent_left_behind_is_let_go_where_the_caller_left_unseen() -> None:
     assert story[-1].startswith("ended")
     assert not tracker.book.calls
     assert not tracker.book.channels
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Ann|Bob", "|" * 17, "Ann\nBob", "a\r\nb|c", "Ann\n+OK", "x|Abandoned|0\nsupport|1|2|3|4|5", "\u2028|\x85"],
+)
+def test_a_callers_name_with_a_bar_or_a_line_keeps_the_place_in_the_queue(name: str) -> None:
+    known = answers("queued")
+    question = "callcenter_config queue list members support@company"
+    head, row, *rest = known[question].split("\n")
+    cells = row.split("|")
+    cells[head.split("|").index("cid_name")] = name
+    tracker = fresh()
+    resync(tracker, take_snapshot(known.__getitem__), None, NOW)
+    hostile = {**known, question: "\n".join([head, "|".join(cells), *rest])}
+    done = resync(tracker, take_snapshot(hostile.__getitem__), NOW, NOW + 1)
+    assert [line for story in told(done.batch.events).values() for line in story] == ["uncertain"]

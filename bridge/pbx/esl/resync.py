@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.pbx.calls.book import Book
-from bridge.pbx.calls.gap import Resynced, close_gone, greet_new
+from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans
 from bridge.pbx.calls.model import CONFERENCE, Channel, Line
 from bridge.pbx.connecting import NoReply, NotAllowed, told
 from bridge.pbx.esl import queues
+from bridge.pbx.esl.channels import belongs_to
 from bridge.pbx.esl.hearing import Event
 from bridge.pbx.esl.tracker import Tracker
 
@@ -72,10 +73,16 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     """
     book = tracker.book
     seen = {row["uuid"]: row for row in snapshot.channels if row.get("uuid")}
+    for uid in [uid for uid in book.channels if uid not in seen]:
+        tracker.heard_last(uid)
+    together = _together(snapshot, seen)
+    links = {uid: belongs_to(_as_created(dump)) or uid for uid, dump in snapshot.dumps.items()}
+    # Those whom we knew may all be gone while the call goes on with others.
+    left = {uid: snapshot.dumps[uid] for uid in orphans(book, seen, links)}
+    _adopt(tracker, left, together, now)
     vanished = close_gone(book, seen, since, now)
     before = set(book.calls)
     _end_missing_legs(tracker, seen, now)
-    together = _together(snapshot, seen)
     _adopt(tracker, snapshot.dumps, together, now)
     _catch_up(tracker, seen, now)
     _rejoin(tracker, snapshot, together, now)
@@ -241,13 +248,32 @@ def _queued(api: Callable[[str], str]) -> list[tuple[str, str]]:
         for queue in (row.get("name", "") for row in _table(api("callcenter_config queue list"))):
             if not queue or any(letter.isspace() for letter in queue):
                 continue
-            for member in _table(api(f"callcenter_config queue list members {queue}")):
-                if member.get("state") in _WAITS and member.get("session_uuid"):
-                    found.append((queue, member["session_uuid"]))
+            members = api(f"callcenter_config queue list members {queue}")
+            found += [(queue, uid) for uid, state in _members(members, queue) if state in _WAITS and uid]
     except NotAllowed:
         # Without the permission, or the module, there are calls all the same.
         return []
     return found
+
+
+def _members(text: str, queue: str) -> Iterator[tuple[str, str]]:
+    """The channel and the state of each in the queue, whatever their names hold: bars and lines of their own too."""
+    names, *lines = text.rstrip().removesuffix("+OK").rstrip("\n").split("\n")
+    columns = names.split("|")
+    if "session_uuid" not in columns or "state" not in columns:
+        return
+    # Number and name, the caller's own words, stand between: what is before them counts from the left, the rest from
+    # the right.
+    channel, state = columns.index("session_uuid"), columns.index("state") - len(columns)
+    rows: list[str] = []
+    for line in lines:
+        if line.startswith(f"{queue}|") or not rows:
+            rows.append(line)
+        else:
+            rows[-1] += line
+    for cells in (row.split("|") for row in rows):
+        if len(cells) >= len(columns):
+            yield cells[channel], cells[state]
 
 
 def _table(text: str) -> list[Row]:
