@@ -333,7 +333,7 @@ def checked(raw: Mapping[str, Any], source: str) -> Settings:
         return Settings.model_validate(raw)
     except ValidationError as error:
         faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+            f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
             for fault in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(f"the settings ({source}) are wrong: {faults}") from None

@@ -237,7 +237,9 @@ def _describe(
         )
     except ValueError as error:
         faults = error.errors(include_url=False) if isinstance(error, ValidationError) else []
-        told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+        told = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults
+        )
         raise Invalid(told or "the port must be a number") from None
     return pbx, secrets
 

@@ -54,6 +54,7 @@ def replay(
         played = 0
         while played < repeat and stand_in.play(speed=None if fast else speed, chunk=chunk):
             played += 1
-        click.echo(json.dumps({"played": played}) if as_json else f"Played {played} times.")
+        often = "once" if played == 1 else f"{played} times"
+        click.echo(json.dumps({"played": played}) if as_json else f"Played {often}.")
         if not leave and played == repeat:
             stand_in.wait()
