@@ -113,3 +113,26 @@ class Expected:
     campaign: str | None = None
     client: str | None = None
     agent_first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An open call as the call history has it; times are seconds since the epoch, `seq` is its latest event's."""
+
+    id: str
+    seq: int
+    born: float
+    last: float
+    direction: Direction | None = None
+    caller: Party | None = None
+    callee: Party | None = None
+    client: str | None = None
+    queue: str | None = None
+    """In which it waits."""
+    connected_at: float | None = None
+    offered: frozenset[str] = frozenset()
+    """Devices that ring, or were answered."""
+    talked: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    expected: Expected | None = None
+    """Where it is a dial of ours."""

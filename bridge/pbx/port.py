@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from bridge.domain.calls import CallEvent, Directory, Expected
+from bridge.domain.calls import CallEvent, Directory, Expected, Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,12 @@ class PbxLink(Protocol):
 
     def restore(self, live: Mapping[str, str]) -> None:
         """Before `start`: the calls a former holder left, as `LinkSink.events` gave them."""
+
+    def remember(self, calls: Sequence[Remembered]) -> None:
+        """Before `start`, after `restore`: open calls of which only the call history knows.
+
+        What is alive of them goes on with the same id and the next `seq`, and says `call.uncertain`.
+        """
 
     def dial(self, order: DialOrder) -> Outcome:
         """Send one originate, never twice. Comes back when the PBX took or refused it, not when somebody answers."""

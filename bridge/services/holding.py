@@ -14,14 +14,14 @@ from typing import Any
 import structlog
 from redis import Redis
 
-from bridge.domain.calls import CallEvent, CallEventType, Directory
+from bridge.domain.calls import CallEvent, CallEventType, Directory, Remembered
 from bridge.domain.errors import Unavailable
 from bridge.live import keys
 from bridge.live.calls import CallStream
 from bridge.live.connection import DOWN
 from bridge.live.mailbox import Command, Fence, Kind, Mailbox
 from bridge.pbx.port import LinkSink, PbxFacts, PbxLink
-from bridge.services import directory
+from bridge.services import directory, remembering
 from bridge.services.last_words import PartDied, told
 from bridge.services.lease import LeaseKeeper
 from bridge.services.orders import Orders
@@ -153,6 +153,7 @@ class Holding:
         self._sink = _Sink(pbx.name, outbox, keeper)
         self._link = open_link(pbx, self._sink)
         self._link.restore(live)
+        self._link.remember(self._open_calls(live))
         self._orders = Orders(
             settings,
             pbx.name,
@@ -176,6 +177,18 @@ class Holding:
         self._sink.judge_with(self._reconciler)
         self._dials: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._hangups: queue.SimpleQueue[Command] = queue.SimpleQueue()
+
+    def _open_calls(self, live: Mapping[str, str]) -> Sequence[Remembered]:
+        """What only the call history knows: Redis was flushed, and who had these calls in memory is gone."""
+        try:
+            with self._sessions.read() as session:
+                found = remembering.load(session, self._pbx.name, live)
+        except Unavailable as error:
+            log.warning("calls that Redis lost may begin anew: the database does not answer", why=error.message)
+            return ()
+        if found:
+            log.warning("open calls are taken up from the call history, as Redis has lost them", calls=len(found))
+        return found
 
     def run(self, stop: threading.Event) -> bool:
         """Hold office until `stop` (True) or until the lease is lost (False). Raises PartDied where a thread did."""

@@ -20,13 +20,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import AttemptState
-from bridge.domain.calls import Expected
 from bridge.domain.errors import NotFound, StateError, Unavailable
 from bridge.live import clock, screens
 from bridge.live.mailbox import Command, Kind, Mailbox
 from bridge.pbx.port import DialOrder, Outcome, PbxLink, Reason
 from bridge.services import attempts, news
 from bridge.services.lease import LeaseKeeper
+from bridge.services.remembering import expected
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 from bridge.store.models import Agent, Attempt, Switch
@@ -255,15 +255,7 @@ class Orders:
             caller_id=row.caller_id,
             agent_ring_seconds=self._settings.dialing.agent_ring_seconds,
             customer_ring_seconds=self._settings.dialing.customer_ring_seconds,
-            expected=Expected(
-                attempt=row.id,
-                agent=row.agent_id,
-                agent_device=row.agent_device,
-                number=row.number,
-                callback=row.callback_id,
-                client=row.client_id,
-                agent_first=row.agent_first,
-            ),
+            expected=expected(row),
             until=deadline.at,
         )
 

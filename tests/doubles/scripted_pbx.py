@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.domain.calls import CallEvent, CallEventType, Directory
+from bridge.domain.calls import CallEvent, CallEventType, Directory, Remembered
 from bridge.domain.errors import Unavailable
 from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.uptime import uptime
@@ -183,6 +183,9 @@ class ScriptedLink:
 
     def restore(self, live: Mapping[str, str]) -> None:
         self._said = {call: int(state) for call, state in live.items()}
+
+    def remember(self, calls: Sequence[Remembered]) -> None:
+        self._said |= {call.id: call.seq for call in calls}
 
     def dial(self, order: DialOrder) -> Outcome:
         reply = self._ask({"dial": order.attempt}, min(order.until - uptime(), 3.0))

@@ -121,8 +121,30 @@ def test_a_call_whose_end_nobody_saw_is_ended(stage: Stage) -> None:
     assert json.loads(end["data"])["cause"] == "uncertain"
     assert stage.redis.hexists(keys.live("lab"), "gone") is False
     stage.pbx.step("c1", end=True)
-    until(lambda: stage.seqs().get("c1") == [1, 2])
+    until(lambda: stage.seqs().get("c1") == [2])
     assert "elsewhere" not in stage.seqs()
+
+
+def test_a_call_that_lives_through_a_flush_and_the_listeners_death_goes_on(stage: Stage) -> None:
+    """Both places that held the live picture are gone at once: what SQL knows of the call is enough to go on."""
+    stage.redis.xgroup_create(keys.CALLS, "recorder", id="0", mkstream=True)
+    first = stage.listen()
+    stage.wait_connected(first.pid)
+    for _ in range(3):
+        stage.pbx.step("c1")
+    stage.expect_seqs(c1=3)
+    with stage.sessions.begin() as session:
+        session.add(Call(id="c1", pbx="lab", started_at=datetime.now(UTC), state="offered", last_seq=3))
+    first.kill()
+    first.wait()
+    stage.redis.flushall()
+    second = stage.listen()
+    stage.wait_connected(second.pid)
+    assert "taken up from the call history" in stage.log(1)
+    stage.pbx.step("c1")
+    stage.pbx.step("c1", end=True)
+    until(lambda: stage.seqs().get("c1") == [4, 5])
+    assert "call.started" not in {entry["type"] for entry in stage.entries()}
 
 
 def test_a_flush_repeats_what_the_recorder_had_not_acknowledged(stage: Stage) -> None:

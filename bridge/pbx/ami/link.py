@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from bridge.domain.calls import Directory
+from bridge.domain.calls import Directory, Remembered
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
@@ -293,6 +293,10 @@ class AmiLink:
         unread = self.tracker.restore(live)
         if unread:
             log.error("%d calls of the former listener of PBX %s could not be read", unread, self._pbx.name)
+
+    def remember(self, calls: Sequence[Remembered]) -> None:
+        """See PbxLink."""
+        self.tracker.remember(calls)
 
     def live_attempts(self) -> frozenset[str]:
         """See PbxLink."""

@@ -17,6 +17,7 @@ from bridge.pbx.calls.lines import Lines
 from bridge.pbx.calls.model import Bridge, Call, Channel, Line
 from bridge.pbx.calls.model import dump as dump_call
 from bridge.pbx.calls.parties import Parties, shown
+from bridge.pbx.calls.recall import Recalled, go_on
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 MAX_EXPECTED = 10_000
@@ -43,6 +44,7 @@ class Book(Lines):
         self.calls: dict[str, Call] = {}
         self.links: dict[str, str] = {}
         self.expected: dict[str, Expected] = {}
+        self.recalled = Recalled()
         self._events: list[CallEvent] = []
         self._touched: dict[str, None] = {}
 
@@ -115,6 +117,7 @@ class Book(Lines):
             old.legs.remove(channel.uid)
         channel.call = call.id
         call.legs.append(channel.uid)
+        self.recalled.recognise(channel, call)
         if self.links.setdefault(channel.uid, call.id) == call.id and channel.uid not in call.links:
             call.links.append(channel.uid)
 
@@ -124,10 +127,13 @@ class Book(Lines):
         ours = expected is not None and expected.agent_device is not None
         again = "" if ours or not channel.chosen else f"-{round(channel.born * 1000)}"
         named = expected.attempt if expected is not None else channel.uid
-        call_id = self.call_id(named + again)
+        known = self.recalled.find((self._base(named), self._base(channel.link)), channel.born)
+        call_id = self.call_id(named + again) if known is None else known.id
         call = Call(call_id, channel.uid, channel.born, originated=channel.outgoing)
         if expected is not None:
             self._expect(call, expected)
+        if known is not None:
+            go_on(call, known)
         self.calls[call_id] = call
         for link in dict.fromkeys((channel.link, channel.uid)):
             if self.links.setdefault(link, call_id) == call_id:
@@ -135,12 +141,15 @@ class Book(Lines):
         return call
 
     def call_id(self, uid: str) -> str:
-        base = _UNSAFE.sub("_", f"{self.pbx}-{uid}")[:96]
+        base = self._base(uid)
         call_id, again = base, 1
         while call_id in self.calls:
             again += 1
             call_id = f"{base}-{again}"
         return call_id
+
+    def _base(self, uid: str) -> str:
+        return _UNSAFE.sub("_", f"{self.pbx}-{uid}")[:96]
 
     def _expect(self, call: Call, expected: Expected) -> None:
         call.originated = True

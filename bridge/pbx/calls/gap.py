@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from bridge.domain.calls import CallEventType, Cause
@@ -17,6 +17,16 @@ class Resynced:
     batch: Batch
     appeared: int
     vanished: int
+
+
+def orphans(book: Book, seen: Container[str], links: Mapping[str, str]) -> list[str]:
+    """Channels not heard of before that alone keep a known call alive. `links`: to which channel each one belongs."""
+    gone = {call.id for call in book.calls.values() if not any(uid in seen for uid in call.legs)}
+    return [
+        uid
+        for uid, link in links.items()
+        if uid not in book.channels and uid != link and book.links.get(link) in gone
+    ]
 
 
 def close_gone(book: Book, seen: Container[str], since: float | None, now: float) -> int:
@@ -36,6 +46,10 @@ def close_gone(book: Book, seen: Container[str], since: float | None, now: float
         if call.started:
             _uncertain(book, call, since, now)
         call.ended_by = None
+        for leg in call.legs:
+            consultation = book.calls.get(book.channels[leg].guest_of or "")
+            if consultation is not None:
+                consultation.guest = None
         book.pause(call, since if since is not None else call.last)
         book.end(call, now, Cause.UNCERTAIN)
     return gone
@@ -46,10 +60,14 @@ def greet_new(book: Book, before: Container[str], since: float | None, now: floa
     appeared = 0
     for call in list(book.calls.values()):
         if call.id not in before:
-            appeared += 1
+            last = book.recalled.last_news(call)
+            appeared += last is None
             book.start(call, now)
             if call.started:
-                _uncertain(book, call, max(call.born, since or call.born), now)
+                _uncertain(book, call, max(call.born, since or last or call.born), now)
+    for lost in book.recalled.forget():
+        if lost.expected is not None:
+            book.expected.pop(lost.expected.attempt, None)
     return appeared
 
 

@@ -242,7 +242,7 @@ def _from_json(body: bytes) -> Event:
 
 
 def _from_odd_json(body: bytes) -> Event:
-    """As `_from_json`, with what FreeSWITCH passes on as it came: bad bytes, raw controls, halves of surrogate pairs."""
+    """As `_from_json`, with what FreeSWITCH passes on as it came: bad bytes, raw controls, half surrogate pairs."""
     try:
         event = _texts(_JSON.decode(body.decode("utf-8", "replace")))
     except (ValueError, RecursionError):

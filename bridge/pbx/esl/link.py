@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from gevent.event import AsyncResult, Event
 
-from bridge.domain.calls import Directory
+from bridge.domain.calls import Directory, Remembered
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.connecting import (
@@ -259,6 +259,10 @@ class EslLink:
         unread = self.tracker.restore(live)
         if unread:
             log.error("%d calls of the former listener of PBX %s could not be read", unread, self._pbx.name)
+
+    def remember(self, calls: Sequence[Remembered]) -> None:
+        """See PbxLink."""
+        self.tracker.remember(calls)
 
     def live_attempts(self) -> frozenset[str]:
         """See PbxLink."""

@@ -10,9 +10,9 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 
-from bridge.domain.calls import CallEventType, Directory, Expected
+from bridge.domain.calls import CallEventType, Directory, Expected, Remembered
 from bridge.pbx.calls.book import Batch, Book
-from bridge.pbx.calls.handover import restore
+from bridge.pbx.calls.handover import remember, restore
 from bridge.pbx.calls.joining import join
 from bridge.pbx.calls.model import CONFERENCE, Call, Channel, Line
 from bridge.pbx.calls.parties import Parties, shown
@@ -88,6 +88,10 @@ class Tracker:
     def restore(self, live: Mapping[str, str]) -> int:
         """Take over calls as `Batch.live` gave them. Returns how many could not be read."""
         return restore(self.book, live)
+
+    def remember(self, calls: Iterable[Remembered]) -> None:
+        """Calls that are open in the call history and of which no state was left."""
+        remember(self.book, calls)
 
     # --- channels ---
 
@@ -237,6 +241,12 @@ class Tracker:
             book.end(call, at)
 
     def _forget(self, uid: str) -> None:
+        self._gone[uid] = None
+        if len(self._gone) > _MAX_GONE:
+            del self._gone[next(iter(self._gone))]
+
+    def heard_last(self, uid: str) -> None:
+        """Whatever is still said of that channel does not bring it back."""
         self._gone[uid] = None
         if len(self._gone) > _MAX_GONE:
             del self._gone[next(iter(self._gone))]
