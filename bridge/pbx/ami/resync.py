@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from bridge.domain.calls import Expected
 from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.names import facts
 from bridge.pbx.ami.tracker import Tracker
-from bridge.pbx.calls.gap import Resynced, close_gone, greet_new
+from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans
 from bridge.pbx.calls.model import Line
 
 _ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -33,6 +34,9 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     """
     book = tracker.book
     seen = {item["Uniqueid"]: item for item in snapshot.channels if item.get("Uniqueid")}
+    links = {uid: item.get("Linkedid", "") for uid, item in seen.items()}
+    # Those whom we knew may all be gone while the call goes on with others.
+    _adopt(tracker, {uid: seen[uid] for uid in orphans(book, seen, links)}, now)
     vanished = close_gone(book, seen, since, now)
     known_before = set(book.calls)
     _end_missing_legs(tracker, seen, now)
@@ -68,7 +72,8 @@ def _adopt(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) 
             _expect_again(tracker, item)
             dialled = item.get("Application") in _DIALLED_BY
             born = "5" if dialled else ("4" if state == str(int(Line.UP)) else state)
-            event = Message({**item, "Event": "Newchannel", "ChannelState": born}.items())
+            link = _belongs_to(tracker, uid, item, seen, dialled=dialled)
+            event = Message({**item, "Event": "Newchannel", "ChannelState": born, "Linkedid": link}.items())
             tracker.hear(event, now - _age(item.get("Duration", "")))
             channel = tracker.book.channels.get(uid)
             if channel is None:
@@ -76,6 +81,23 @@ def _adopt(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) 
             channel.dialled = channel.dialled or dialled
         if str(int(channel.state)) != state or (channel.outgoing and not channel.offered):
             tracker.hear(Message({**item, "Event": "Newstate"}.items()), now)
+
+
+def _belongs_to(
+    tracker: Tracker, uid: str, item: Mapping[str, str], seen: Mapping[str, Mapping[str, str]], *, dialled: bool
+) -> str:
+    """To which channel a new one belongs: a Linkedid says too with whom it has met since."""
+    link = item.get("Linkedid", "")
+    real = bool(facts(item.get("Channel", ""))["real"])
+    if real and not dialled and item.get("ChannelState") == str(int(Line.UP)):
+        # This phone dialled in: it had a call of its own.
+        return uid
+    book, bridge = tracker.book, item.get("BridgeId", "")
+    partners = [one for one, other in seen.items() if bridge and one != uid and other.get("BridgeId", "") == bridge]
+    calls = {book.channels[one].call: one for one in partners if one in book.channels}
+    if dialled and calls and book.links.get(link) not in calls:
+        return next(iter(calls.values()))
+    return link
 
 
 def _expect_again(tracker: Tracker, item: Mapping[str, str]) -> None:

@@ -94,6 +94,9 @@ def become_one(book: Book, call: Call, survivor: Call, at: float, *, transfer: b
     ]
     ringing = book.ringing(call)
     fetched = survivor.transferred_by == PARKING
+    for uid in call.legs if call.consultation else ():
+        # Its wire has been one consultation and will be none again.
+        book.channels[uid].dialled = True
     book.merge(call, survivor, at)
     if transfer and transferer is not None and transferer.device is not None and not fetched:
         survivor.transferred_by = transferer.device

@@ -217,7 +217,7 @@ class Tracker:
     def gone(self, channel: Channel, cause: int | None, at: float) -> None:
         """A channel is no more."""
         book = self.book
-        self._forget(channel.uid)
+        self.heard_last(channel.uid)
         call = book.calls[channel.call]
         guest_of = book.calls.get(channel.guest_of or "")
         sides = self._sides(channel)
@@ -234,16 +234,11 @@ class Tracker:
             guest_of.guest = None
         self._update(sides, at)
         for leg in queues.left_behind(book, call):
-            self._forget(leg.uid)
+            self.heard_last(leg.uid)
             book.give_up(leg, None, at)
             book.drop_channel(leg)
         if not call.legs and call.id in book.calls:
             book.end(call, at)
-
-    def _forget(self, uid: str) -> None:
-        self._gone[uid] = None
-        if len(self._gone) > _MAX_GONE:
-            del self._gone[next(iter(self._gone))]
 
     def heard_last(self, uid: str) -> None:
         """Whatever is still said of that channel does not bring it back."""
