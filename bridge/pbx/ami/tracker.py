@@ -10,14 +10,14 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 
-from bridge.domain.calls import CallEventType, Directory, Expected
+from bridge.domain.calls import CallEventType, Directory, Expected, Remembered
 from bridge.pbx.ami import transfers
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.hearing import DIAL_ACTION, HEARD, event_time, number
 from bridge.pbx.ami.names import facts
 from bridge.pbx.calls.book import Batch, Book
 from bridge.pbx.calls.causes import own_hangup
-from bridge.pbx.calls.handover import restore
+from bridge.pbx.calls.handover import remember, restore
 from bridge.pbx.calls.joining import PARKING, join
 from bridge.pbx.calls.model import Call, Channel, Line
 from bridge.pbx.calls.parties import Parties, dialled_number, is_withheld, known, shown
@@ -77,6 +77,10 @@ class Tracker:
     def restore(self, live: Mapping[str, str]) -> int:
         """Take over calls as `Batch.live` gave them. Returns how many could not be read."""
         return restore(self.book, live)
+
+    def remember(self, calls: Iterable[Remembered]) -> None:
+        """Calls that are open in the call history and of which no state was left."""
+        remember(self.book, calls)
 
     # --- channels ---
 

@@ -29,16 +29,6 @@ def orphans(book: Book, seen: Container[str], links: Mapping[str, str]) -> list[
     ]
 
 
-def orphans(book: Book, seen: Container[str], links: Mapping[str, str]) -> list[str]:
-    """Channels not heard of before that alone keep a known call alive. `links`: to which channel each one belongs."""
-    gone = {call.id for call in book.calls.values() if not any(uid in seen for uid in call.legs)}
-    return [
-        uid
-        for uid, link in links.items()
-        if uid not in book.channels and uid != link and book.links.get(link) in gone
-    ]
-
-
 def close_gone(book: Book, seen: Container[str], since: float | None, now: float) -> int:
     """End as uncertain the calls of which no channel is left; say of the others that they were out of sight.
 

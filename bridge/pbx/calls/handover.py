@@ -1,9 +1,10 @@
-"""Taking over the calls that another process left, from the state it kept of each."""
+"""Taking over the calls that another process left, from the state it kept of each, or from the call history."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+from bridge.domain.calls import Remembered
 from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.model import Bridge, Call, Channel, load
 
@@ -61,3 +62,12 @@ def _agree(book: Book) -> None:
     for call in book.calls.values():
         if len(book.people(call)) < 2:
             book.pause(call, call.last)
+
+
+def remember(book: Book, calls: Iterable[Remembered]) -> None:
+    """What is alive of these goes on as the call it was; the first resync finds it."""
+    calls = [call for call in calls if call.id not in book.calls]
+    book.recalled.note(calls)
+    for call in calls:
+        if call.expected is not None:
+            book.expect(call.expected)
