@@ -123,7 +123,9 @@ class Lab:
         running = self.running()
         if running and self.state.kind != self.pbx:
             if any(running.values()):
-                raise LabError(f"a lab with {self.company.name} is up in {self.dir}; take it down first: ringbridge lab down")
+                raise LabError(
+                    f"a lab with {self.company.name} is up in {self.dir}; take it down first (ringbridge lab down)"
+                )
             self.down()
         elif running and all(running.values()):
             return False
