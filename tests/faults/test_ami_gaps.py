@@ -1,0 +1,151 @@
+"""The AMI link after a gap, and while it does not know yet what it may show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from doubles.ami_links import QUICK, channel, events_until, linked, pbx
+from doubles.sink import Sink
+from recorded import wire
+from rig import until
+
+from bridge.domain.calls import CallEventType
+from bridge.pbx.ami.link import AmiLink
+from bridge.pbx.sim.ami import FakeAsterisk, Fields, message
+
+
+@pytest.fixture
+def server() -> Iterator[FakeAsterisk]:
+    with FakeAsterisk() as fake:
+        yield fake
+
+
+def test_after_a_gap_the_picture_is_the_pbxs_and_the_gap_is_said(server: FakeAsterisk) -> None:
+    sink = Sink()
+    with linked(server, sink):
+        server.send(b"".join(events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest")))
+        until(lambda: "call.connected" in sink.kinds())
+        server.channels = [
+            channel("1795000000.1", "PJSIP/102-00000009", CallerIDNum="102", Exten="103", Application="Dial"),
+            channel(
+                "1795000000.2",
+                "PJSIP/103-0000000a",
+                link="1795000000.1",
+                ChannelState="5",
+                Application="AppDial",
+            ),
+        ]
+        server.cut()
+        until(lambda: len(sink.facts) >= 2)
+    assert sink.kinds()[3:] == [
+        "call.uncertain",
+        "call.ended",
+        "call.started",
+        "call.offered",
+        "call.uncertain",
+    ]
+    ended = sink.heard[4]
+    assert ended.data["cause"] == "uncertain"
+    assert [event.seq for event in sink.heard[:5]] == [1, 2, 3, 4, 5]
+    assert set(sink.heard[3].data) == {"since", "until"}
+    assert (sink.facts[1].appeared, sink.facts[1].vanished) == (1, 1)
+    assert sink.order.index("down") < sink.order.index("call.uncertain")
+    assert sink.order[-1] == "resynced"
+    [live] = sink.live
+    assert live.endswith("-1795000000.1")
+
+
+def test_a_call_that_lives_on_goes_on_with_its_id_and_number(server: FakeAsterisk) -> None:
+    sink = Sink()
+    with linked(server, sink):
+        data = b"".join(events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
+        server.send(data)
+        until(lambda: "call.connected" in sink.kinds())
+        bridge = data.split(b"BridgeUniqueid: ")[1].split(b"\r\n")[0].decode()
+        server.bridges = [{"BridgeUniqueid": bridge, "BridgeType": "basic"}]
+        server.channels = [
+            channel("lab22-1795330380.0", "PJSIP/trunk-00000000", BridgeId=bridge),
+            channel("lab22-1795330380.1", "PJSIP/101-00000001", link="lab22-1795330380.0", BridgeId=bridge),
+        ]
+        server.cut()
+        until(lambda: len(sink.facts) >= 2)
+        server.event("Hangup", Uniqueid="lab22-1795330380.1", Cause="16")
+        server.event("Hangup", Uniqueid="lab22-1795330380.0", Cause="16")
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.kinds()[3:] == ["call.uncertain", "call.ended"]
+    assert sink.heard[-1].data["cause"] == "completed"
+    assert sink.heard[-1].seq == 5
+    assert len({event.call for event in sink.heard}) == 1
+
+
+def test_a_standby_goes_on_where_the_holder_ended(server: FakeAsterisk) -> None:
+    first, second = Sink(), Sink()
+    data = b"".join(events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
+    with linked(server, first):
+        server.send(data)
+        until(lambda: "call.connected" in first.kinds())
+    server.channels = [channel("lab22-1795330380.0", "PJSIP/trunk-00000000")]
+    link = AmiLink(pbx(server.port), second, timings=QUICK)
+    link.restore(first.live)
+    link.start()
+    try:
+        until(lambda: second.facts)
+        server.event("Hangup", Uniqueid="lab22-1795330380.0", Cause="16")
+        until(lambda: "call.ended" in second.kinds())
+    finally:
+        link.stop()
+    assert second.kinds() == ["call.uncertain", "call.ended"]
+    assert [event.seq for event in second.heard] == [4, 5]
+    assert second.heard[0].call == first.heard[0].call
+    assert second.heard[-1].data["from"]["number"] == "+15553001001"
+
+
+def test_events_during_the_snapshot_come_after_it_in_order(server: FakeAsterisk) -> None:
+    data = b"".join(events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
+
+    def busy_moment(fields: Fields) -> bytes:
+        server.send(data)
+        return server._on_coreshowchannels(fields)
+
+    server.answers["coreshowchannels"] = busy_moment
+    sink = Sink()
+    with linked(server, sink):
+        until(lambda: "call.connected" in sink.kinds())
+    assert sink.order == ["up", "resynced", "call.started", "call.offered", "call.connected"]
+
+
+def test_a_restricted_caller_is_not_shown_and_order_is_kept(server: FakeAsterisk) -> None:
+    server.presentation = "prohib_not_screened"
+    sink = Sink()
+    with linked(server, sink):
+        server.replay(wire("asterisk-22", "two_interleaved"), chunk=50)
+        until(lambda: sink.kinds().count("call.ended") == 2)
+    assert len(server.asked("Getvar")) == 2
+    assert all(e.data["from"]["withheld"] for e in sink.heard if e.type is CallEventType.STARTED)
+    assert "3001001" not in repr(sink.heard)
+    assert sink.heard[-1].data["cause"] == "completed"
+
+
+def test_without_an_answer_the_number_is_not_shown_and_nobody_waits_for_ever(server: FakeAsterisk) -> None:
+    server.answers["getvar"] = lambda fields: None
+    sink = Sink()
+    with linked(server, sink, timings=replace(QUICK, presentation=0.2)):
+        server.replay(wire("asterisk-22", "simple"))
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.heard[0].data["from"]["withheld"] is True
+
+
+def test_a_user_who_may_not_ask_shows_numbers_and_says_so(
+    server: FakeAsterisk, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers["getvar"] = lambda fields: message(
+        {"Response": "Error", "Message": "Permission denied"}, fields
+    )
+    sink = Sink()
+    with linked(server, sink):
+        server.replay(wire("asterisk-22", "simple"))
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.heard[0].data["from"]["number"] == "+15553001001"
+    assert "write = reporting" in caplog.text
