@@ -190,16 +190,21 @@ def test_a_dump_is_newer_than_the_list() -> None:
     assert {row["callstate"] for row in take_snapshot(known.__getitem__).channels} == {"ACTIVE"}
 
 
-def test_what_a_dump_leaves_open_is_not_a_name() -> None:
-    known = {
-        question: json.dumps({**json.loads(text), "Caller-Orig-Caller-ID-Name": "_undef_"})
-        if question.startswith("uuid_dump")
-        else text
-        for question, text in answers("talk").items()
-    }
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("_undef_", None), ("half \ud800", "half ?"), ("a\x01b", "a b"), (["a", "b"], "ARRAY::a|:b"), ("Ann", "Ann")],
+)
+def test_a_name_is_read_from_a_dump_as_from_an_event(name: object, shown: str | None) -> None:
+    known = dict(answers("talk"))
+    for question, text in known.items():
+        if question.startswith("uuid_dump"):
+            dump = {**json.loads(text), "Caller-Orig-Caller-ID-Name": name, "Caller-Caller-ID-Name": name}
+            known[question] = json.dumps(dump).replace("\\u0001", "\x01")
     tracker = fresh()
     done = resync(tracker, take_snapshot(known.__getitem__), None, NOW)
-    assert "_undef_" not in json.dumps([event.data for event in done.batch.events])
+    [started] = [event for event in done.batch.events if event.type.value == "call.started"]
+    assert started.data["from"]["name"] == shown
+    json.dumps([event.data for event in done.batch.events], ensure_ascii=False).encode()
 
 
 def test_a_caller_who_left_the_queue_unseen_is_unqueued() -> None:
@@ -374,7 +379,16 @@ def test_an_agent_left_behind_is_let_go_where_the_caller_left_unseen() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Ann|Bob", "|" * 17, "Ann\nBob", "a\r\nb|c", "Ann\n+OK", "x|Abandoned|0\nsupport|1|2|3|4|5", "\u2028|\x85"],
+    [
+        "Ann|Bob",
+        "|" * 17,
+        "Ann\nBob",
+        "a\r\nb|c",
+        "Ann\n+OK",
+        "x|Abandoned|0\nsupport|1|2|3|4|5",
+        "a\nsupport@company|single_box|1|2|3",
+        "\u2028|\x85",
+    ],
 )
 def test_a_callers_name_with_a_bar_or_a_line_keeps_the_place_in_the_queue(name: str) -> None:
     known = answers("queued")

@@ -267,7 +267,7 @@ def _members(text: str, queue: str) -> Iterator[tuple[str, str]]:
     channel, state = columns.index("session_uuid"), columns.index("state") - len(columns)
     rows: list[str] = []
     for line in lines:
-        if line.startswith(f"{queue}|") or not rows:
+        if not rows or (line.startswith(f"{queue}|") and rows[-1].count("|") >= len(columns) - 1):
             rows.append(line)
         else:
             rows[-1] += line
@@ -300,15 +300,18 @@ def _rows(text: str) -> tuple[Row, ...]:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = json.loads(text, strict=False)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _header(value: object) -> str:
+    """As the codec gives an event's: an array as plain shows it, and nothing that cannot be written as UTF-8."""
+    if isinstance(value, list):
+        value = f"ARRAY::{'|:'.join(map(_text, value))}"
     text = _text(value)
-    return "" if text == _UNSET else text
+    return "" if text == _UNSET else text.encode("utf-8", "replace").decode()
 
 
 def _text(value: object) -> str:
