@@ -1,124 +1,159 @@
-"""`ringbridge bench listener`: what an event of the PBX costs us, beside what it costs the bare library.
+"""`ringbridge bench listener`: what an event of the PBX costs us, and whether we keep up with very many.
 
-Recorded traffic is played through codec, tracker and the encoding of what is published, and in turns with that through
-panoramisk, which only parses. Times are CPU times, and each value is the median of its rounds.
+First recorded traffic is played through codec, tracker and the encoding of what is published, and in turns with that
+through the bare library, which only parses. Times are CPU times, and each value is the median of its rounds. Then the
+same traffic comes over TCP at a chosen rate, into a process that does all of it: who falls behind shows in the lag.
 """
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import gc
 import json
-import logging
+import socket
 import statistics
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-from panoramisk import Manager
-from panoramisk.ami_protocol import AMIProtocol
-from redis.connection import Connection
 
-import bridge
+from bridge.commands.bench import traffic
 from bridge.commands.bench.common import as_json, show
-from bridge.domain.errors import NotFound
-from bridge.live.calls import encode
-from bridge.pbx.ami.codec import Decoder
-from bridge.pbx.ami.hearing import UNHEARD
-from bridge.pbx.ami.tracker import Tracker
+from bridge.commands.bench.reading import Ours, bare, redis_connection
+from bridge.domain.errors import Unavailable
 
-Trace = Sequence[tuple[float, bytes]]
-_TRACES = Path(bridge.__file__).parent.parent / "tests" / "traces"
-_TRUNKS = ("PJSIP/trunk",)
+_PIECE = 4
+"""Events that come with one read, about as on a PBX with some calls at a time."""
+_TICK = 0.002
+_PATIENCE = 120.0
+_TRAFFIC = {"asterisk": traffic.asterisk, "freeswitch": traffic.freeswitch}
 
 
 @click.command()
+@click.option("--pbx", type=click.Choice(["asterisk", "freeswitch", "both"]), default="both", show_default=True)
 @click.option(
     "--traces",
     type=click.Path(path_type=Path),
-    default=_TRACES,
+    default=traffic.TRACES,
     help="Folder with recorded traffic (default: the clone's tests/traces).",
 )
-@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Rounds of each.")
+@click.option("--rounds", type=click.IntRange(1), default=15, show_default=True, help="Rounds of each reader.")
+@click.option("--rate", type=click.IntRange(1), default=20_000, show_default=True, help="Events a second.")
+@click.option("--seconds", type=click.FloatRange(0.1), default=10.0, show_default=True, help="How long at that rate.")
+@click.option("--narrow", is_flag=True, help="FreeSWITCH: only what the link subscribes to, a sixth and the largest.")
 @as_json
-def listener(traces: Path, rounds: int, as_json: bool) -> None:
-    """Measure the CPU time of one event of the PBX in the listener and in the bare library. Nothing need run."""
-    found = [_read(path) for path in sorted(traces.rglob("*.jsonl"))]
-    played = [trace for trace in found if trace and trace[0][1].startswith(b"Asterisk")]
-    if not played:
-        raise NotFound(f"there is no recorded traffic in {traces}; give --traces, in a clone: tests/traces")
-    events = sum(chunk.count(b"Event: ") for trace in played for _, chunk in trace)
-    ours, bare = _Ours(), _Bare()
-    for play in (ours.play, bare.play):
-        play(played)
-    times = [(_cpu(ours.play, played), _cpu(bare.play, played)) for _ in range(rounds)]
-    mine, theirs = (statistics.median(column) / events * 1e6 for column in zip(*times, strict=True))
-    show(
-        {
-            "pbx": "asterisk",
-            "events": events * rounds,
-            "events_per_second": round(1e6 / mine),
-            "cpu_us_per_event": round(mine, 2),
-            "bare_cpu_us_per_event": round(theirs, 2),
-            "ratio": round(statistics.median(one / other for one, other in times), 2),
-            "call_events": ours.published // (rounds + 1) * rounds,
-        },
-        as_json,
-    )
+def listener(
+    pbx: str, traces: Path, rounds: int, rate: int, seconds: float, narrow: bool, as_json: bool
+) -> None:
+    """Measure the listener's cost of an event beside the bare library, and play events at a rate. Nothing need run."""
+    kinds = ["asterisk", "freeswitch"] if pbx == "both" else [pbx]
+    found = {kind: _measure(_TRAFFIC[kind](traces, narrow=narrow), rounds, rate, seconds) for kind in kinds}
+    show(found[pbx] if pbx in found else _worst(found), as_json)
 
 
-def _read(path: Path) -> Trace:
-    """(seconds, bytes) of what the PBX sent, cut as it came."""
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [(float(row["t"]), base64.b64decode(row["b64"])) for row in rows if row["dir"] == "in"]
+def _measure(played: traffic.Traffic, rounds: int, rate: int, seconds: float) -> dict[str, Any]:
+    mine, theirs, ratio = _cost(played, rounds)
+    told = _replay(played, rate, seconds)
+    return {
+        "pbx": played.kind,
+        **told,
+        "rate": rate,
+        "bytes_per_event": round(sum(len(event) for call in played.calls for event in call) / played.events),
+        "cpu_us_per_event": round(mine, 2),
+        "bare_cpu_us_per_event": round(theirs, 2),
+        "ratio": round(ratio, 2),
+    }
 
 
-def _cpu(play: Callable[[Sequence[Trace]], None], traces: Sequence[Trace]) -> float:
+def _worst(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Of both PBXs: sums of what is counted, the worse of what is measured; and each alone."""
+    each = list(found.values())
+    worst = max(each, key=lambda one: one["ratio"])
+    return {
+        **worst,
+        "pbx": "both",
+        **{name: sum(one[name] for one in each) for name in ("events", "lost", "calls", "call_events")},
+        **{name: min(one[name] for one in each) for name in ("events_per_second", "events_per_core_second")},
+        **{name: max(one[name] for one in each) for name in ("busy", "lag_p50_ms", "lag_p99_ms")},
+        **found,
+    }
+
+
+def _cost(played: traffic.Traffic, rounds: int) -> tuple[float, float, float]:
+    """Microseconds of CPU for an event, ours and the bare library's, and the ratio of the two."""
+    mine = [_pieces(call) for call in played.calls]
+    theirs = [_pieces(call) for call in played.bare]
+    parse, connection = bare(played.kind), redis_connection()
+
+    def ours() -> None:
+        for call in mine:
+            reader = Ours(played.kind, connection)
+            for piece in call:
+                reader.feed(piece)
+
+    def others() -> None:
+        for call in theirs:
+            parse(call)
+
+    ours()
+    others()
+    times = [(_cpu(ours), _cpu(others)) for _ in range(rounds)]
+    one, two = (statistics.median(column) / played.events * 1e6 for column in zip(*times, strict=True))
+    return one, two, statistics.median(a / b for a, b in times)
+
+
+def _pieces(events: Sequence[bytes]) -> list[bytes]:
+    return [b"".join(events[at : at + _PIECE]) for at in range(0, len(events), _PIECE)]
+
+
+def _cpu(play: Callable[[], None]) -> float:
     gc.collect()
     began = time.thread_time()
-    play(traces)
+    play()
     return time.thread_time() - began
 
 
-class _Ours:
-    """Codec, tracker, and the bytes that go to Redis."""
+def _replay(played: traffic.Traffic, rate: int, seconds: float) -> dict[str, Any]:
+    """Events at a rate into a reader of its own. Raises Unavailable where it does not come to an end."""
+    events = round(rate * seconds)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(_PATIENCE)
+        port = server.getsockname()[1]
+        command = [sys.executable, "-W", "ignore::RuntimeWarning:runpy", "-m", "bridge.commands.bench.reading"]
+        command += [played.kind, str(port), str(events), str(rate)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as reader:
+            try:
+                peer, _ = server.accept()
+                with peer:
+                    peer.settimeout(_PATIENCE)
+                    _send(peer, played, events, rate)
+                out, _ = reader.communicate(timeout=_PATIENCE)
+                told: dict[str, Any] = json.loads(out)
+            except (OSError, subprocess.TimeoutExpired, ValueError):
+                raise Unavailable("the reader of the bench broke off or did not come to its end") from None
+            finally:
+                reader.kill()
+    return told
 
-    def __init__(self) -> None:
-        self.published = 0
-        self._connection: Any = Connection()  # type: ignore[no-untyped-call]  # redis-py's own
 
-    def play(self, traces: Sequence[Trace]) -> None:
-        for trace in traces:
-            decoder, tracker = Decoder(UNHEARD), Tracker("bench", _TRUNKS)
-            for at, chunk in trace:
-                messages = decoder.feed(chunk)
-                if not messages:
-                    continue
-                batch = tracker.feed(messages, at)
-                if batch.events or batch.live:
-                    self.published += len(batch.events)
-                    words = [word for event in batch.events for word in encode(event)]
-                    words += [word for call, state in batch.live.items() for word in (call, state or "")]
-                    self._connection.pack_command("EVALSHA", "0" * 40, 5, *words)
-
-
-class _Bare:
-    """panoramisk as it comes, with nobody who hears the events."""
-
-    def __init__(self) -> None:
-        logging.getLogger("panoramisk").setLevel(logging.ERROR)
-        self._manager = Manager(loop=asyncio.new_event_loop())
-        # Its own hearing of FullyBooted would start a task at each.
-        self._manager.patterns.clear()
-
-    def play(self, traces: Sequence[Trace]) -> None:
-        for trace in traces:
-            protocol = AMIProtocol()
-            protocol.connection_made(None)
-            protocol.factory = self._manager
-            protocol.encoding = "utf8"
-            for _, chunk in trace:
-                protocol.data_received(chunk)
+def _send(peer: socket.socket, played: traffic.Traffic, events: int, rate: int) -> None:
+    passes = played.passes()
+    data, ends = next(passes)
+    start = time.monotonic() + 0.2
+    peer.sendall(struct.pack("d", start))
+    sent = at = position = 0
+    while sent < events:
+        due = min(int((time.monotonic() - start) * rate) + 1, events)
+        if due <= sent:
+            time.sleep(_TICK)
+            continue
+        count = min(due - sent, len(ends) - at)
+        end = ends[at + count - 1]
+        peer.sendall(data[position:end])
+        sent, at, position = sent + count, at + count, end
+        if at == len(ends):
+            (data, ends), at, position = next(passes), 0, 0
