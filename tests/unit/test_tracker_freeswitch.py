@@ -485,8 +485,28 @@ def test_a_leg_whose_birth_is_told_after_its_callers_end_is_no_call() -> None:
     assert [len(story) for story in stories(*told_late)] == [2]
 
 
-def test_a_leg_whose_birth_is_told_after_its_callers_end_is_no_call() -> None:
-    """Seen where FreeSWITCH's own INVITE could not be made, on a busy machine."""
-    late = phone(Hangup__Cause="DESTINATION_OUT_OF_ORDER")
-    told_late = (caller(), ends(A, "DESTINATION_OUT_OF_ORDER"), late, ends(B, "DESTINATION_OUT_OF_ORDER"))
-    assert [len(story) for story in stories(*told_late)] == [2]
+def test_a_caller_who_is_left_alone_and_hangs_up_has_ended_the_call() -> None:
+    """As on Asterisk: the agent has left, or sent the caller on; the caller waits, hears a menu, and gives up."""
+    caller = {"Unique-ID": "a", "Call-Direction": "inbound", "Channel-Name": "sofia/external/x"}
+    agent = {
+        "Unique-ID": "b",
+        "Call-Direction": "outbound",
+        "Channel-Name": "sofia/internal/y",
+        "variable_dialed_user": "101",
+        "Other-Type": "originator",
+        "Other-Leg-Unique-ID": "a",
+    }
+    pair = {"Bridge-A-Unique-ID": "a", "Bridge-B-Unique-ID": "b"}
+    bye = {"Event-Name": "CHANNEL_HANGUP_COMPLETE", "variable_sip_hangup_disposition": "recv_bye"}
+    tracker = Tracker("lab", ("sofia/external",))
+    events = [
+        {"Event-Name": "CHANNEL_CREATE", **caller},
+        {"Event-Name": "CHANNEL_CREATE", **agent},
+        {"Event-Name": "CHANNEL_ANSWER", "Unique-ID": "b"},
+        {"Event-Name": "CHANNEL_BRIDGE", **pair},
+        {**bye, "Unique-ID": "b"},
+        {"Event-Name": "CHANNEL_UNBRIDGE", **pair},
+    ]
+    assert tracker.feed(events, 1_795_400_000.0).events[-1].type is CallEventType.CONNECTED
+    [ended] = tracker.feed([{**bye, "Unique-ID": "a"}], 1_795_400_009.0).events
+    assert ended.data["ended_by"]["device"] == "sofia/external"

@@ -203,7 +203,9 @@ class Tracker:
             # Who leaves while others go on talking does not end the call.
             people = book.people(side)
             ends = side.talk_since is None or (channel in people and len(people) < 3)
-            if channel.real and side.ended_by is None and ends:
+            # A caller who is left alone and then hangs up has ended it: in a menu, or sent on and unanswered.
+            last = side.talk_since is None and channel.uid == side.first
+            if channel.real and ends and (side.ended_by is None or last):
                 side.ended_by = book.party(channel)
         elif call.attempt is not None:
             if channel.real and channel.state == Line.UP and call.ended_by is None:
