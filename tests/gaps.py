@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,22 +66,29 @@ class Picture:
 class Recording:
     """A conversation heard once without a gap, with all that a gap at any place needs."""
 
-    path: Path
+    side: story.Side
     order: Expected | None
     said: list[CallEvent]
     moments: list[Moment]
 
 
 def record(path: Path) -> Recording:
-    """Hear it through."""
-    model, tracker = _model(path), story.side_of(path).tracker()
+    """Hear a recording through."""
     order = story.expected(path) if "attempt " in story_of(path) else None
+    return listen(story.side_of(path), _whole(path), order)
+
+
+def listen(side: story.Side, events: Iterable[tuple[float, Any]], order: Expected | None = None) -> Recording:
+    """Hear events through."""
+    model: Any = snapshots.FreeSwitch() if isinstance(side, story.FreeSwitch) else snapshots.Asterisk()
+    tracker = side.tracker()
+    at = 0.0
     if order is not None:
         tracker.expect(order)
     live: dict[str, str] = {}
     watch = Watch(tracker)
     moments: list[Moment] = []
-    for at, event in _whole(path):
+    for at, event in events:
         model.hear(event, at)
         if not _is_heard(event):
             continue
@@ -96,8 +103,8 @@ def record(path: Path) -> Recording:
         picture = Picture.of(tracker, alive)
         moments.append(Moment(at, event, len(watch.said), dict(live), shot, alive, picture))
     at += 60
-    watch.saw(story.side_of(path).left_alone(tracker, at, at).batch.events)
-    return Recording(path, order, watch.said, moments)
+    watch.saw(side.left_alone(tracker, at, at).batch.events)
+    return Recording(side, order, watch.said, moments)
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,7 @@ def faults(recording: Recording, cut: Cut, *, same_process: bool) -> list[str]:
 
     In the `same_process` only the link was lost; else a new one takes over what was kept of each call.
     """
-    path, moments = recording.path, recording.moments
-    side = story.side_of(path)
+    side, moments = recording.side, recording.moments
     before = moments[cut.at - 1] if cut.at else None
     now = moments[cut.back - 1]
     tracker = side.tracker()
@@ -211,10 +217,6 @@ def _resync(tracker: Any, snapshot: Any, since: float | None, now: float) -> Any
         return ami_resync.resync(tracker, snapshot, since, now)
     assert isinstance(tracker, esl_tracker.Tracker)
     return esl_resync.resync(tracker, snapshot, since, now)
-
-
-def _model(path: Path) -> Any:
-    return snapshots.FreeSwitch() if isinstance(story.side_of(path), story.FreeSwitch) else snapshots.Asterisk()
 
 
 def _whole(path: Path) -> Iterator[tuple[float, Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import story
+from gaps import cuts, faults, listen
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from invariants import Watch
@@ -34,6 +35,7 @@ class Play:
         self.watch = Watch(self.tracker)
         self.flows: list[Flow] = []
         self.over = False
+        self.heard: list[tuple[float, Any]] = []
 
     def pick(self, below: int) -> int:
         decided = next(self.tape, None)
@@ -78,6 +80,7 @@ class Play:
         if event is None:
             self.flows.remove(flow)
             return
+        self.heard.append((self.world.now, event))
         self.watch.saw(self.tracker.feed([event], self.world.now).events)
         self.compare(event)
 
@@ -127,9 +130,22 @@ def test_the_tracker_hears_who_hears_whom(kind: str) -> None:
     examples()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_gap_in_random_calls_leaves_a_wrong_picture(kind: str) -> None:
+    dice = random.Random(SEED)
+    for number in range(1000 if LONG else 50):
+        play = Play(kind, dice.randbytes(dice.randint(50, 200)))
+        play.run()
+        recording = listen(story.side(kind), play.heard)
+        tried = list(cuts(recording, dice))
+        for cut in dice.sample(tried, min(5, len(tried))):
+            found = faults(recording, cut, same_process=dice.random() < 0.5)
+            assert not found, f"RINGBRIDGE_SEED={SEED}, play {number}, {cut}: {found}"
+
+
 @pytest.mark.parametrize(
     ("kind", "event"),
-    [("asterisk", "BridgeLeave"), ("asterisk", "DialBegin"), ("freeswitch", "CHANNEL_PROGRESS")],
+    [("asterisk", "BridgeLeave"), ("asterisk", "BridgeEnter"), ("freeswitch", "CHANNEL_BRIDGE")],
 )
 def test_a_tracker_that_is_deaf_to_an_event_is_seen(kind: str, event: str) -> None:
     dice = random.Random(1)
