@@ -182,3 +182,38 @@ def test_two_listeners_and_the_holder_is_killed_in_mid_ring(
         log.close()
         redis.close()
     assert second.returncode == 0
+
+
+def test_a_call_lives_on_though_redis_is_flushed_as_the_listener_dies(
+    lab: Lab, stack: Stack, site: Site, agent: Web
+) -> None:
+    """What the database knows of the call is all there is; it goes on under its id, and does not start again."""
+    redis = Redis(unix_socket_path=str(stack.folder / "data" / "redis.sock"), protocol=2, decode_responses=True)
+
+    def ids(query: str) -> set[str]:
+        return {row["id"] for row in stack.rows(query)}
+
+    def said(call: str) -> list[str]:
+        return [row["type"] for row in stack.rows("SELECT type FROM call_events WHERE call_id=? ORDER BY seq", call)]
+
+    try:
+        before = ids("SELECT id FROM calls")
+        lab.phone("101", answer_after=0.2)
+        caller = lab.call("+12125550101", caller="+16465550144", hangup_after=60)
+        [call] = until(lambda: ids("SELECT id FROM calls WHERE state='connected'") - before)
+        first = said(call)
+        os.kill(int(stack.rows("SELECT holder FROM pbx_leases")[0]["holder"].split(":")[1]), signal.SIGKILL)
+        redis.flushall()
+        until(lambda: len(said(call)) > len(first), 30, stack.tail())
+        lab.hang_up_phone("101")
+        caller.wait_for("ended")
+        until(lambda: said(call)[-1] == "call.ended", 30, stack.tail())
+        assert said(call)[len(first) :] == ["call.uncertain", "call.ended"]
+        published: list[tuple[str, dict[str, str]]] = redis.xrange("rb:calls")  # type: ignore[assignment]
+        mine = [fields for _, fields in published if fields.get("call") == call]
+        assert [int(fields["seq"]) for fields in mine] == [len(first) + 1, len(first) + 2]
+        [row] = stack.rows("SELECT cause, answered_by FROM calls WHERE id=?", call)
+        assert (row["cause"], row["answered_by"]) == ("completed", "person")
+        assert ids("SELECT id FROM calls") == before | {call}
+    finally:
+        redis.close()
