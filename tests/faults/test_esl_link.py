@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import shutil
 import socket
@@ -448,3 +449,19 @@ def test_through_a_tls_tunnel_with_its_own_authority_only(server: FakeFreeSWITCH
         missing.start()
         until(lambda: any("tls_ca cannot be read" in reason for reason in third.downs))
         missing.stop()
+
+
+def test_a_stop_in_the_middle_of_a_tls_handshake_leaves_no_socket(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        link = EslLink(pbx(silent.getsockname()[1], tls=True), Sink(), timings=QUICK)
+        link.start()
+        silent.settimeout(20)
+        near, _ = silent.accept()
+        with near:
+            near.settimeout(20)
+            # The first bytes of a handshake that nobody answers.
+            assert near.recv(5)
+            link.stop()
+            assert not link.is_running()
+    # A socket that was left open would say so now, and a warning is an error.
+    gc.collect()

@@ -110,6 +110,13 @@ def test_hostile_names_go_through_to_the_call_history(lab: Lab, stack: Stack, ag
     assert len(stack.rows("SELECT id FROM calls")) == len(names)
     shown = agent.ok("GET", "/api/v1/calls")["items"]
     assert [call["cause"] for call in shown] == ["completed"] * len(names)
-    metrics = stack.public("GET", "/metrics").body.decode()
-    counted = dict(re.findall(r'^ringbridge_listener\{.*\bcounter="(\w+)".*\} (\S+)$', metrics, re.MULTILINE))
+    # The listener says what it counts every few seconds, first some seconds after its start.
+    counted = until(lambda: "link_faults" in (found := counters(stack)) and found, what="the listener's counters")
+    assert counted
     assert float(counted["link_faults"]) == float(counted["link_sink_faults"]) == 0
+
+
+def counters(stack: Stack) -> dict[str, str]:
+    """What the listener counts, as /metrics shows it."""
+    metrics = stack.public("GET", "/metrics").body.decode()
+    return dict(re.findall(r'^ringbridge_listener\{.*\bcounter="(\w+)".*\} (\S+)$', metrics, re.MULTILINE))

@@ -63,7 +63,11 @@ class Wire(InboundESL):  # type: ignore[misc]
         """Open the transport and begin to read. Raises OSError; the caller bounds it in time."""
         self.sock = gevent.socket.create_connection((self.host, self.port))
         if self._tls is not None:
-            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+            # In two steps: who gives up in the middle of the handshake has a socket to close.
+            self.sock = self._tls.wrap_socket(
+                self.sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+            self.sock.do_handshake()
         self.connected = True
         self.start_event_handlers()
 
