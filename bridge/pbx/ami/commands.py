@@ -144,12 +144,7 @@ class Commander:
         call = book.calls.get(call_id)
         if call is None:
             return Outcome(False, Reason.NOT_FOUND, "that call is over")
-        if agent is None:
-            legs = [book.channels[uid] for uid in call.legs]
-        else:
-            guest = [book.channels[call.guest]] if call.guest in book.channels else []
-            legs = [leg for leg in [*guest, *book.live_legs(call)] if book.party(leg).agent == agent]
-            legs = sorted(legs, key=lambda leg: (leg.bridge is not None, leg.state, leg.born))[-1:]
+        legs = book.legs_to_end(call, agent)
         if not legs:
             return Outcome(False, Reason.NOT_FOUND, "that agent has no phone in the call")
         session = self._session

@@ -462,6 +462,14 @@ class Book(Lines):
         """The real channels of a call, oldest first."""
         return [self.channels[uid] for uid in call.legs if self.channels[uid].real]
 
+    def legs_to_end(self, call: Call, agent: str | None) -> list[Channel]:
+        """What a hang-up means: every leg, or the one where that agent talks, else rings; empty where there is none."""
+        if agent is None:
+            return [self.channels[uid] for uid in call.legs]
+        guest = [self.channels[call.guest]] if call.guest in self.channels else []
+        legs = [leg for leg in [*guest, *self.live_legs(call)] if self.party(leg).agent == agent]
+        return sorted(legs, key=lambda leg: (leg.bridge is not None, leg.state, leg.born))[-1:]
+
     def ringing(self, call: Call) -> list[Channel]:
         """Legs of a call that ring and were not answered."""
         return [leg for leg in self.live_legs(call) if leg.ringing and leg.state != Line.UP]
