@@ -6,6 +6,7 @@ hang up at any instant in between. The order of events within a flow is that of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class Leg:
     bridge: str = ""
 
 
-class World:
+class World(ABC):
     """What both kinds of PBX have in common. `pick(n)` decides: a number below n."""
 
     def __init__(self, pick: Callable[[int], int]) -> None:
@@ -154,44 +155,44 @@ class World:
 
     # --- what each PBX does in its own way ---
 
-    def leg(self, phone: str, *, trunk: bool = False, caller: Leg | None = None) -> Leg:
-        raise NotImplementedError
+    @abstractmethod
+    def leg(self, phone: str, *, trunk: bool = False, caller: Leg | None = None) -> Leg: ...
 
-    def create(self, leg: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def create(self, leg: Leg) -> Flow: ...
 
-    def dial(self, caller: Leg, leg: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def dial(self, caller: Leg, leg: Leg) -> Flow: ...
 
-    def ring(self, caller: Leg, leg: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def ring(self, caller: Leg, leg: Leg) -> Flow: ...
 
-    def answer(self, caller: Leg, leg: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def answer(self, caller: Leg, leg: Leg) -> Flow: ...
 
-    def join(self, one: Leg, two: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def join(self, one: Leg, two: Leg) -> Flow: ...
 
-    def part(self, one: Leg, two: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def part(self, one: Leg, two: Leg) -> Flow: ...
 
-    def end(self, leg: Leg, why: str) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def end(self, leg: Leg, why: str) -> Flow: ...
 
-    def wish(self, leg: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def wish(self, leg: Leg) -> Flow: ...
 
-    def queue_in(self, leg: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def queue_in(self, leg: Leg) -> Flow: ...
 
-    def queue_out(self, leg: Leg, winner: Leg | None) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def queue_out(self, leg: Leg, winner: Leg | None) -> Flow: ...
 
-    def send_on(self, by: Leg, stays: Leg, phone: str) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def send_on(self, by: Leg, stays: Leg, phone: str) -> Flow: ...
 
-    def replace(self, by: Leg, customer: Leg, second: Leg, third: Leg) -> Flow:
-        raise NotImplementedError
+    @abstractmethod
+    def replace(self, by: Leg, customer: Leg, second: Leg, third: Leg) -> Flow: ...
 
 
 class Asterisk(World):
