@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import ringbridge_dialplan
 from ringbridge_lab import places
 from ringbridge_lab.ami import Ami
-from ringbridge_lab.company import EXTENSIONS, Place
+from ringbridge_lab.company import EXTENSIONS, SOFTPHONES, Place
 from ringbridge_lab.errors import LabError
 
 
@@ -36,6 +36,7 @@ def write_asterisk(place: Place, *, phone_sip: int, trunk_sip: int) -> None:
             "PHONE_SIP_PORT": phone_sip,
             "TRUNK_SIP_PORT": trunk_sip,
             "WORLD_SIP_PORT": ports.world_sip,
+            **{f"SOFTPHONE_{extension}_PORT": ports.softphone(extension) for extension in SOFTPHONES},
             "AMI_PORT": ports.company_ami if company else ports.world_ami,
             "LAB_SECRET": place.secrets.lab,
             "PHONE_SECRET": place.secrets.phone,
@@ -142,6 +143,7 @@ class AsteriskCompany:
             "phone": "PJSIP/{extension}",
             "phones": [f"PJSIP/{extension}" for extension in EXTENSIONS],
             "devices": {extension: f"PJSIP/{extension}" for extension in EXTENSIONS},
+            "softphones": {extension: ports.softphone(extension) for extension in SOFTPHONES},
             "context": "from-internal",
             "cdr": str(self.place.own / "log" / "cdr-csv" / "Master.csv"),
         }

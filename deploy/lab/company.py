@@ -10,6 +10,9 @@ from ringbridge_lab import places
 from ringbridge_lab.installation import Installation
 
 EXTENSIONS = ("101", "102", "103", "104", "105")
+"""Phones that the world plays."""
+SOFTPHONES = ("106", "107", "108")
+"""Phones that nobody plays: a test opens their ports and speaks SIP itself."""
 
 
 @dataclass(frozen=True, slots=True)

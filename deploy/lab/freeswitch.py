@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import ringbridge_dialplan
 from ringbridge_lab import places
-from ringbridge_lab.company import EXTENSIONS, Place
+from ringbridge_lab.company import EXTENSIONS, SOFTPHONES, Place
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.esl import Esl
 
@@ -60,6 +60,7 @@ class FreeSwitchCompany:
                 "SIP_PORT": ports.company_sip,
                 "TRUNK_SIP_PORT": ports.company_trunk,
                 "WORLD_SIP_PORT": ports.world_sip,
+                **{f"SOFTPHONE_{extension}_PORT": ports.softphone(extension) for extension in SOFTPHONES},
                 "ESL_PORT": ports.company_ami,
                 "LAB_SECRET": keys.lab,
                 "PHONE_SECRET": keys.phone,
@@ -140,6 +141,7 @@ class FreeSwitchCompany:
             "phone": "user/{extension}",
             "phones": [f"user/{extension}" for extension in EXTENSIONS],
             "devices": {extension: f"user/{extension}" for extension in EXTENSIONS},
+            "softphones": {extension: ports.softphone(extension) for extension in SOFTPHONES},
             "context": "default",
             "cdr": str(self.place.own / "log" / "cdr-csv" / "Master.csv"),
         }

@@ -51,6 +51,10 @@ class Ports:
         """SIP of the trunk, where the PBX hears phones and trunk on different ports."""
         return self.base + 4
 
+    def softphone(self, extension: str) -> int:
+        """SIP of a phone that a test plays."""
+        return self.base + int(extension) - 100
+
     @property
     def company_rtp(self) -> tuple[int, int]:
         return self.base + 100, self.base + 549
@@ -127,7 +131,7 @@ def write_files(kind: str, etc: Path, values: Mapping[str, object]) -> None:
     templates = Path(__file__).parent / kind
     for template in sorted(path for path in templates.rglob("*") if path.suffix in {".conf", ".xml"}):
         text = re.sub(
-            r"@([A-Z][A-Z_]+)@", lambda found: str(values[found[1]]), template.read_text(encoding="utf-8")
+            r"@([A-Z][A-Z0-9_]+)@", lambda found: str(values[found[1]]), template.read_text(encoding="utf-8")
         )
         target = etc / template.relative_to(templates)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -155,6 +159,7 @@ def _free(ports: Ports) -> bool:
         (ports.company_trunk, socket.SOCK_DGRAM),
         (ports.company_trunk, socket.SOCK_STREAM),
         (ports.world_sip, socket.SOCK_DGRAM),
+        *((ports.softphone(extension), socket.SOCK_DGRAM) for extension in ("106", "107", "108")),
         (ports.company_ami, socket.SOCK_STREAM),
         (ports.world_ami, socket.SOCK_STREAM),
     ):
