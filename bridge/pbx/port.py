@@ -7,11 +7,12 @@ sink. Its methods may be called from any thread and come back within a deadline.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
+from bridge.domain.actions import Action, Side, check
 from bridge.domain.calls import CallEvent, Directory, Expected, Remembered
 
 
@@ -28,10 +29,13 @@ class PbxFacts:
 class Reason(StrEnum):
     """Why a command ended as it did.
 
-    `TIMEOUT` means unknown: it may have been carried out. Every other reason but `SENT` means that it was not.
+    `SENT`: the PBX took it. `DONE`: the PBX says that it happened. `TIMEOUT` means unknown: it may have been carried
+    out. `FAILED`: it was tried and came to nothing, as when nobody answered. Every other: nothing was tried.
     """
 
     SENT = "sent"
+    DONE = "done"
+    FAILED = "failed"
     REFUSED = "refused"
     STALE = "stale"
     TIMEOUT = "timeout"
@@ -41,11 +45,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a command ended; `detail` is a sentence for a person, without numbers or secrets."""
+    """How a command ended; `detail` is a sentence for a person, without numbers or secrets.
+
+    `data` is what a program may want of it, such as the `slot` of a parked call.
+    """
 
     ok: bool
     reason: Reason
     detail: str = ""
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,42 @@ class DialOrder:
     customer_ring_seconds: int
     expected: Expected
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class ActionOrder:
+    """One thing to do to a call that is under way.
+
+    `command` is a UUID that no other order has: it names the channels that the PBX makes for this one. `agent` is
+    whose leg acts, None for whoever of the company is in the call. `device` is the phone that rings for who asks,
+    `extension` what may be shown of it. `context` is where `to` is dialled. `until` is the last moment, on this
+    machine's uptime, to which the outcome is waited for. Unless `check` passes, the outcome is `REFUSED`.
+    """
+
+    action: Action
+    call: str
+    command: str
+    context: str
+    ring_seconds: int
+    until: float
+    agent: str | None = None
+    device: str | None = None
+    extension: str | None = None
+    to: str | None = None
+    digits: str | None = None
+    sound: str | None = None
+    side: Side | None = None
+
+    def check(self) -> None:
+        """Raises Invalid where a value is missing, too much, or not of the form that may be sent."""
+        values = {
+            "to": self.to,
+            "digits": self.digits,
+            "sound": self.sound,
+            "side": self.side,
+            "device": self.device,
+        }
+        check(self.action, values)
 
 
 class LinkSink(Protocol):
@@ -131,6 +175,12 @@ class PbxLink(Protocol):
 
     def hangup(self, call: str, agent: str | None) -> Outcome:
         """Hang up that agent's leg, or the whole call."""
+
+    def act(self, order: ActionOrder) -> Outcome:
+        """Do something to a call, never twice; comes back with what the PBX says became of it, or as `TIMEOUT`.
+
+        It may take until `order.until`, and never raises.
+        """
 
     def receipts(self, attempt: str) -> Receipts:
         """Ask the PBX which legs of the attempt it dialled."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Remembered
 from bridge.domain.errors import Unavailable
-from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
+from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.uptime import uptime
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -37,6 +37,10 @@ class ScriptedPbx:
         self.dials: list[str] = []
         """Attempts whose originate arrived, in order."""
         self.hangups: list[str] = []
+        self.acts: list[dict[str, str | None]] = []
+        """Actions that arrived, in order."""
+        self.acted: dict[str, Any] = {"reason": "done"}
+        """What an action is answered; empty is silence."""
         self.alive: set[str] = set()
         """Attempts whose call is up."""
         self.receipts: dict[str, tuple[bool | None, bool | None]] = {}
@@ -130,6 +134,11 @@ class ScriptedPbx:
             elif "hangup" in message:
                 self.hangups.append(message["hangup"])
                 reply["reason"] = "sent"
+            elif "act" in message:
+                self.acts.append(message["act"])
+                if not self.acted:
+                    return
+                reply |= self.acted
             elif "receipts" in message:
                 reply["receipts"] = self.receipts.get(message["receipts"], (False, False))
             elif "alive" in message:
@@ -197,6 +206,16 @@ class ScriptedLink:
     def hangup(self, call: str, agent: str | None) -> Outcome:
         reply = self._ask({"hangup": call})
         return Outcome(reply is not None, Reason.SENT if reply else Reason.TIMEOUT)
+
+    def act(self, order: ActionOrder) -> Outcome:
+        body = {"action": order.action, "call": order.call, "agent": order.agent, "device": order.device}
+        values = {"to": order.to, "digits": order.digits, "sound": order.sound, "side": order.side}
+        reply = self._ask({"act": body | values}, order.until - uptime())
+        if reply is None:
+            return Outcome(False, Reason.TIMEOUT, "no answer")
+        reason = Reason(reply["reason"])
+        ok = reason in (Reason.SENT, Reason.DONE)
+        return Outcome(ok, reason, reply.get("detail", ""), reply.get("data", {}))
 
     def receipts(self, attempt: str) -> Receipts:
         reply = self._ask({"receipts": attempt})

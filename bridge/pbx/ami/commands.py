@@ -17,7 +17,7 @@ from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, Pause, Timings, told
-from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
+from bridge.pbx.port import ActionOrder, DialOrder, Outcome, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -166,6 +166,10 @@ class Commander:
         if refusals:
             return Outcome(False, Reason.REFUSED, f"the PBX refused: {told(refusals[0].text)}")
         return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the call goes on")
+
+    async def act(self, order: ActionOrder, deadline: float) -> Outcome:
+        """Do something to a call; `deadline` is in seconds from now. See PbxLink."""
+        return Outcome(False, Reason.REFUSED, "not built yet")
 
     async def receipts(self, attempt: str) -> Receipts:
         """What AstDB says of the attempt's legs. See PbxLink."""

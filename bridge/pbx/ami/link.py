@@ -26,7 +26,7 @@ from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.gap import Resynced
 from bridge.pbx.connecting import LoginRefused, NotAllowed, Pause, Timings, told
-from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
+from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 MAX_GATHERED = 200_000
 """Events kept while a snapshot is taken."""
+MAX_OUTCOME = 180.0
+"""Seconds for which the outcome of an action is waited for, at most."""
 _SLACK = 1.0
 
 
@@ -344,6 +346,17 @@ class AmiLink:
             return down
         unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not answer; look whether the call has ended")
         return self._await(self._commander.hangup(call, agent), 2 * self._timings.action + _SLACK, unknown)
+
+    def act(self, order: ActionOrder) -> Outcome:
+        """See PbxLink."""
+        down = Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the call goes on as it was")
+        unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not say what became of it; look at the call")
+        if self._observe:
+            return Outcome(False, Reason.REFUSED, "observe mode sends no commands; use the phone")
+        if self._thread is None or self._stopping.is_set():
+            return down
+        deadline = min(max(order.until - uptime(), 0.1), MAX_OUTCOME)
+        return self._await(self._commander.act(order, deadline), deadline + _SLACK, unknown)
 
     def receipts(self, attempt: str) -> Receipts:
         """See PbxLink."""

@@ -21,7 +21,7 @@ from bridge.pbx.esl.hearing import number
 from bridge.pbx.esl.orders import dial_job, forget, hang_up, originate, receipt, remember_since, since
 from bridge.pbx.esl.session import JOB, Session
 from bridge.pbx.esl.tracker import Tracker
-from bridge.pbx.port import DialOrder, Outcome, Reason, Receipts
+from bridge.pbx.port import ActionOrder, DialOrder, Outcome, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -225,6 +225,10 @@ class Commander:
                     "that phone has hung up already" if gone else f"the PBX refused: {told(answer.strip())}",
                 )
         return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the call goes on")
+
+    def act(self, order: ActionOrder, deadline: float) -> Outcome:
+        """Do something to a call; `deadline` is in seconds from now. See PbxLink."""
+        return Outcome(False, Reason.REFUSED, "not built yet")
 
     def receipts(self, attempt: str) -> Receipts:
         """What the PBX's hash says of the attempt's legs. See PbxLink."""

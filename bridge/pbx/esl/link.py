@@ -36,7 +36,7 @@ from bridge.pbx.esl.resync import Resynced, Snapshot, resync, take_snapshot
 from bridge.pbx.esl.session import Session
 from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.esl.watch import Watch
-from bridge.pbx.port import DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
+from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -45,6 +45,8 @@ T = TypeVar("T")
 
 MAX_GATHERED = 20_000
 """Events kept while a snapshot is taken; each is some 20 kB."""
+MAX_OUTCOME = 180.0
+"""Seconds for which the outcome of an action is waited for, at most."""
 _SLACK = 1.0
 _VERSION = re.compile(r"\(Version ([^\s)]+)")
 _AGE = re.compile(r"(\d{1,9}) (year|day|hour|minute|second)s?\b")
@@ -317,6 +319,17 @@ class EslLink:
         return self._hub.ask(
             lambda: self._commander.hangup(call, agent), 2 * self._timings.action + _SLACK, unknown
         )
+
+    def act(self, order: ActionOrder) -> Outcome:
+        """See PbxLink."""
+        down = Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the call goes on as it was")
+        unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not say what became of it; look at the call")
+        if self._observe:
+            return Outcome(False, Reason.REFUSED, "observe mode sends no commands; use the phone")
+        if not self._hub.begun or self._hub.stopping:
+            return down
+        deadline = min(max(order.until - uptime(), 0.1), MAX_OUTCOME)
+        return self._hub.ask(lambda: self._commander.act(order, deadline), deadline + _SLACK, unknown)
 
     def receipts(self, attempt: str) -> Receipts:
         """See PbxLink."""
