@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.calls import Expected
@@ -17,14 +17,28 @@ _ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]
 _DIALLED_BY = frozenset({"AppDial", "AppDial2", "AppQueue"})
 _OWN_CONTEXT = "Local/first@ringbridge-leg"
 
+CHANNELS, BRIDGES, QUEUES = "Action: CoreShowChannels", "Action: BridgeList", "Action: QueueStatus"
+STATUS = "Action: Status\r\nVariables: CALLERID(pres),TRANSFERERNAME"
+"""Of each channel what CoreShowChannels does not say: which number was dialled, whether it may be shown, and of a
+consultation's wire, who consults."""
+QUESTIONS = (CHANNELS, BRIDGES, QUEUES, STATUS)
+"""All that a resync asks, in this order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What the PBX says of itself: CoreShowChannel, BridgeListItem and QueueEntry items."""
+    """What the PBX says of itself: CoreShowChannel, BridgeListItem, QueueEntry and Status items."""
 
     channels: tuple[Mapping[str, str], ...]
     bridges: tuple[Mapping[str, str], ...] = ()
     queued: tuple[Mapping[str, str], ...] = ()
+    status: tuple[Mapping[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, answers: Mapping[str, Sequence[Mapping[str, str]]]) -> Snapshot:
+        """Of the items that came in answer to each of the QUESTIONS."""
+        queued = [item for item in answers[QUEUES] if item.get("Event") == "QueueEntry"]
+        return cls(tuple(answers[CHANNELS]), tuple(answers[BRIDGES]), tuple(queued), tuple(answers[STATUS]))
 
 
 def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float) -> Resynced:
