@@ -87,10 +87,10 @@ def _esl_answer(answers: dict[str, str], question: str) -> str:
     return answers.get(question, NO_CHANNEL) if question.startswith("uuid_dump ") else answers[question]
 
 
-def _ami_items(answer: str) -> list[ami_codec.Message]:
+def _ami_items(answer: str) -> list[dict[str, str]]:
     decoder = ami_codec.Decoder()
     messages = decoder.feed(b"Asterisk Call Manager/0\r\n" + answer.encode("utf-8", "surrogateescape"))
-    return [message for message in messages if "Event" in message and "EventList" not in message]
+    return [message.flat() for message in messages if "Event" in message and "EventList" not in message]
 
 
 # --- looking ---

@@ -60,6 +60,10 @@ class Message(dict[str, str]):
             return self.repeated[name]
         return [self[name]] if name in self else []
 
+    def flat(self) -> dict[str, str]:
+        """All of it as one mapping: what came more than once stands in lines."""
+        return {**self, **{name: "\n".join(values) for name, values in self.repeated.items() if name}}
+
 
 class Decoder:
     """One connection's bytes to messages.

@@ -19,8 +19,8 @@ from bridge.domain.calls import Directory, Remembered
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
-from bridge.pbx.ami.presentation import HIDDEN, Presentation
-from bridge.pbx.ami.resync import Snapshot, resync
+from bridge.pbx.ami.presentation import Presentation
+from bridge.pbx.ami.resync import CHANNELS, QUESTIONS, Snapshot, resync
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Batch
@@ -221,28 +221,21 @@ class AmiLink:
 
     async def _snapshot(self, session: Session) -> tuple[Snapshot, str]:
         core = await session.ask("CoreSettings", deadline=self._timings.resync)
-        channels = await self._list(session, "CoreShowChannels")
-        if not channels.ok:
-            raise NotAllowed(
-                f"user {self._pbx.username!r} may not list the PBX's channels ({told(channels.text)}); "
-                "give it write = reporting in manager.conf and reload"
-            )
-        bridges = await self._list(session, "BridgeList")
-        queued = await self._list(session, "QueueStatus")
-        entries = tuple(item for item in queued.items if header(item, "event") == "QueueEntry")
+        answers: dict[str, tuple[Mapping[str, str], ...]] = {}
+        for question in QUESTIONS:
+            reply = await self._list(session, question)
+            if question == CHANNELS and not reply.ok:
+                raise NotAllowed(
+                    f"user {self._pbx.username!r} may not list the PBX's channels ({told(reply.text)}); "
+                    "give it write = reporting in manager.conf and reload"
+                )
+            answers[question] = reply.items
         version = header(core.headers or {}, "asteriskversion") if core.ok else ""
-        shown = await asyncio.gather(*(self._presentable(session, item) for item in channels.items))
-        return Snapshot(tuple(shown), bridges.items, entries), version
+        return Snapshot.of(answers), version
 
-    async def _presentable(self, session: Session, item: Mapping[str, str]) -> Mapping[str, str]:
-        if item.get("Uniqueid") in self.tracker.book.channels or not self._presentation.concerns(item):
-            return item
-        if not await self._presentation.hidden(session, item.get("Channel", "")):
-            return item
-        return {**item, "CallerIDNum": HIDDEN, "CallerIDName": HIDDEN}
-
-    async def _list(self, session: Session, action: str) -> Reply:
-        return await session.ask(action, deadline=self._timings.resync, listed=None)
+    async def _list(self, session: Session, question: str) -> Reply:
+        fields = dict(line.split(": ", 1) for line in question.split("\r\n"))
+        return await session.ask(fields.pop("Action"), fields, deadline=self._timings.resync, listed=None)
 
     def _note_boot(self, message: Message) -> None:
         uptime = message.get("Uptime", "")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
+
+from bridge.pbx.calls.model import Line
+from bridge.pbx.calls.parties import Parties, is_withheld, known
 
 _SUFFIX = re.compile(r"-[0-9a-f]{8,}(?:;[12])?$")
 _LOCAL = re.compile(r"(Local/.+);([12])$")
@@ -21,12 +25,25 @@ _INTERNAL = (
     "Surrogate/",
     "OutgoingSpoolFailed",
 )
+HIDDEN = "anonymous"
+"""What stands where a number and a name must not be shown."""
 _UNREAL = ("Local/", *_INTERNAL)
 
 
 def device_of(channel: str) -> str:
     """A channel's name without the running number that each call adds."""
     return _SUFFIX.sub("", channel)
+
+
+def may_be_restricted(parties: Parties, item: Mapping[str, str]) -> bool:
+    """Whether this channel is a caller from outside with a number that could be restricted."""
+    number = known(item.get("CallerIDNum"))
+    return (
+        number is not None
+        and not is_withheld(number)
+        and item.get("ChannelState") in (str(int(Line.RING)), str(int(Line.UP)))
+        and parties.is_trunk(device_of(item.get("Channel", "")))
+    )
 
 
 def facts(name: str) -> dict[str, Any]:

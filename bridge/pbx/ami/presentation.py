@@ -13,15 +13,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
 from bridge.pbx.ami.codec import LocalError, Message
-from bridge.pbx.ami.names import device_of
+from bridge.pbx.ami.names import HIDDEN, may_be_restricted
 from bridge.pbx.ami.session import Session
-from bridge.pbx.calls.model import Line
-from bridge.pbx.calls.parties import Parties, is_withheld, known
+from bridge.pbx.calls.parties import Parties
 from bridge.pbx.connecting import LinkDown, NoReply
 
 log = logging.getLogger(__name__)
 
-HIDDEN = "anonymous"
 MAX_WAITING = 200_000
 
 
@@ -65,14 +63,7 @@ class Presentation:
 
     def concerns(self, item: Mapping[str, str]) -> bool:
         """Whether this channel is a caller from outside with a number that could be restricted."""
-        number = known(item.get("CallerIDNum"))
-        return (
-            self._may_ask
-            and number is not None
-            and not is_withheld(number)
-            and item.get("ChannelState") in (str(int(Line.RING)), str(int(Line.UP)))
-            and self._parties.is_trunk(device_of(item.get("Channel", "")))
-        )
+        return self._may_ask and may_be_restricted(self._parties, item)
 
     def release(self) -> None:
         """Wait for no answer any more: what is unknown is not shown."""

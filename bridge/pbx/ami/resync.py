@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 from bridge.domain.calls import Expected
 from bridge.pbx.ami.codec import Message
-from bridge.pbx.ami.names import facts
+from bridge.pbx.ami.names import HIDDEN, facts, may_be_restricted
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans
 from bridge.pbx.calls.model import Line
+from bridge.pbx.calls.parties import known
 
 _ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DIALLED_BY = frozenset({"AppDial", "AppDial2", "AppQueue"})
 _OWN_CONTEXT = "Local/first@ringbridge-leg"
 
 CHANNELS, BRIDGES, QUEUES = "Action: CoreShowChannels", "Action: BridgeList", "Action: QueueStatus"
-STATUS = "Action: Status\r\nVariables: CALLERID(pres),TRANSFERERNAME"
+_PRESENTATION = "CALLERID(pres)"
+STATUS = f"Action: Status\r\nVariables: {_PRESENTATION},TRANSFERERNAME"
 """Of each channel what CoreShowChannels does not say: which number was dialled, whether it may be shown, and of a
 consultation's wire, who consults."""
 QUESTIONS = (CHANNELS, BRIDGES, QUEUES, STATUS)
@@ -32,7 +34,8 @@ class Snapshot:
     channels: tuple[Mapping[str, str], ...]
     bridges: tuple[Mapping[str, str], ...] = ()
     queued: tuple[Mapping[str, str], ...] = ()
-    status: tuple[Mapping[str, str], ...] = ()
+    status: tuple[Mapping[str, str], ...] | None = None
+    """None where it was not asked."""
 
     @classmethod
     def of(cls, answers: Mapping[str, Sequence[Mapping[str, str]]]) -> Snapshot:
@@ -47,7 +50,7 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     `since` is when the link was lost; None where this process never had one: then each call's own last news counts.
     """
     book = tracker.book
-    seen = {item["Uniqueid"]: item for item in snapshot.channels if item.get("Uniqueid")}
+    seen = _seen(tracker, snapshot)
     links = {uid: item.get("Linkedid", "") for uid, item in seen.items()}
     # Those whom we knew may all be gone while the call goes on with others.
     _adopt(tracker, {uid: seen[uid] for uid in orphans(book, seen, links)}, now)
@@ -60,6 +63,24 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     _requeue(tracker, snapshot.queued, now)
     appeared = greet_new(book, known_before, since, now)
     return Resynced(book.take(), appeared, vanished)
+
+
+def _seen(tracker: Tracker, snapshot: Snapshot) -> dict[str, Mapping[str, str]]:
+    """Each channel with all that was said of it; the number of a caller who must not be shown is not."""
+    seen = {item["Uniqueid"]: item for item in snapshot.channels if item.get("Uniqueid")}
+    if snapshot.status is None:
+        return seen
+    status = {item.get("Uniqueid", ""): item for item in snapshot.status}
+    return {uid: {**item, **_more(tracker, item, status.get(uid, {}))} for uid, item in seen.items()}
+
+
+def _more(tracker: Tracker, item: Mapping[str, str], status: Mapping[str, str]) -> dict[str, str]:
+    variables = dict(line.partition("=")[::2] for line in status.get("Variable", "").split("\n"))
+    more = {"Dialled": status.get("DNID", ""), "Transferer": known(variables.get("TRANSFERERNAME")) or ""}
+    restricted = variables.get(_PRESENTATION, "prohib").startswith("prohib")
+    if restricted and may_be_restricted(tracker.parties, item):
+        more |= {"CallerIDNum": HIDDEN, "CallerIDName": HIDDEN}
+    return more
 
 
 def _end_missing_legs(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) -> None:
@@ -87,7 +108,10 @@ def _adopt(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) 
             dialled = item.get("Application") in _DIALLED_BY
             born = "5" if dialled else ("4" if state == str(int(Line.UP)) else state)
             link = _belongs_to(tracker, uid, item, seen, dialled=dialled)
-            event = Message({**item, "Event": "Newchannel", "ChannelState": born, "Linkedid": link}.items())
+            # The dialplan has gone on since; the number that was dialled has not.
+            exten = item.get("Dialled") or item.get("Exten", "")
+            said = {**item, "Event": "Newchannel", "ChannelState": born, "Linkedid": link, "Exten": exten}
+            event = Message(said.items())
             tracker.hear(event, now - _age(item.get("Duration", "")))
             channel = tracker.book.channels.get(uid)
             if channel is None:

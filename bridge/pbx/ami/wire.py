@@ -113,7 +113,7 @@ class Wire(AMIProtocol):  # type: ignore[misc]
             self._end(f"what the PBX sent is not understood: {fault}")
 
     def _reply(self, action: Any, message: Message) -> None:
-        if action.future.done() or action.add_message(ManagerMessage(dict(message))):
+        if action.future.done() or action.add_message(ManagerMessage(message.flat())):
             self.responses.pop(action.id, None)
         elif len(action.responses) > MAX_LIST:
             self.responses.pop(action.id, None)

@@ -281,6 +281,10 @@ class FakeAsterisk:
     def _on_queuestatus(self, fields: Fields) -> bytes:
         return self._list(fields, "QueueEntry", self.queued, "QueueStatusComplete")
 
+    def _on_status(self, fields: Fields) -> bytes:
+        said = {"Variable": f"CALLERID(pres)={self.presentation}"}
+        return self._list(fields, "Status", [{**channel, **said} for channel in self.channels], "StatusComplete")
+
     def _on_originate(self, fields: Fields) -> bytes:
         return message({"Response": "Success", "Message": "Originate successfully queued"}, fields)
 
