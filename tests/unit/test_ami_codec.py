@@ -89,6 +89,27 @@ def test_texts_hold_no_surrogates(data: bytes) -> None:
             text.encode("utf-8")
 
 
+NAMES = ("Event", "Channel", "Variable", "Output", "A", "x", "", "Nothing")
+
+
+@given(pieces)
+@example(b"Event: A\r\nx:1\r\nx: 2\r\n\r\n")
+@example(b"Event: A\r\nx : 1\r\n\rx: 2\r\nx:\r\n\r\n")
+def test_a_header_is_the_same_whether_looked_for_or_read_with_all_others(data: bytes) -> None:
+    stream = BANNER + b"Event: A\r\n" + data + b"\r\n\r\n"
+    try:
+        looked, read = Decoder().feed(stream), Decoder().feed(stream)
+    except AmiProtocolError:
+        return
+    for one, other in zip(looked, read, strict=True):
+        whole = dict(other)
+        for name in filter(None, NAMES):
+            assert one.get(name) == whole.get(name)
+            assert (name in one) == (name in whole)
+        assert one.event == whole.get("Event", "")
+        assert one == whole and dict(one.repeated) == dict(other.repeated)
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=name_of)
 def test_traces_parse_alike_byte_by_byte(path: Path) -> None:
     data = b"".join(trace(path))
@@ -116,6 +137,15 @@ def test_repeated_headers_and_lines_without_a_colon_are_all_kept() -> None:
     assert message.all("") == ["bare line"]
     assert message.all("Response") == ["Success"]
     assert message.all("Nothing") == []
+
+
+def test_a_missing_header_is_none_and_its_item_an_error() -> None:
+    [message] = Decoder().feed(BANNER + b"Event: Hangup\r\nCause: 16\r\n\r\n")
+    assert message.get("Uniqueid") is None and message.get("Uniqueid", "-") == "-"
+    assert "Uniqueid" not in message and "Cause" in message
+    with pytest.raises(KeyError):
+        message["Uniqueid"]
+    assert "16" not in repr(message)
 
 
 def test_ignored_events_are_counted_and_their_neighbours_are_not() -> None:

@@ -9,8 +9,9 @@ is wrong with one complete message only (too many headers, no header at all) is 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
+from typing import Any, cast
 
 from bridge.domain.errors import RingbridgeError
 
@@ -23,6 +24,7 @@ MAX_ACTION_HEADERS = 128
 
 _BANNER = b"Asterisk Call Manager/"
 _END = b"\r\n\r\n"
+_LINE = b"\r\n"
 _EVENT = b"Event: "
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 # C0 and C1 controls, DEL, and the two separators that some readers take for a line's end.
@@ -46,13 +48,73 @@ class LocalError(RingbridgeError):
     code = "ami_local"
 
 
-class Message(dict[str, str]):
+class Message(Mapping[str, str]):
     """Headers of one message. A header that came more than once keeps its first value here, all of them in `repeated`.
 
-    Lines without a colon are in `repeated` under the empty name.
+    Lines without a colon are in `repeated` under the empty name. Of an event that came over the wire a header is
+    looked for where it is asked for: of twenty, a tracker asks for four.
     """
 
-    repeated: Mapping[str, list[str]] = MappingProxyType({})
+    __slots__ = ("_frame", "_headers", "_repeated", "event")
+
+    def __init__(
+        self,
+        headers: Iterable[tuple[str, str]] = (),
+        repeated: Mapping[str, list[str]] = MappingProxyType({}),
+    ) -> None:
+        self._frame = ""
+        self._headers: dict[str, str] = dict(headers)
+        self._repeated = repeated
+        self.event = self._headers.get("Event", "")
+        """Which event it is; empty where it is none."""
+
+    @classmethod
+    def of_event(cls, event: str, frame: str) -> Message:
+        """An event as it came, of which the first line names it."""
+        message = cls.__new__(cls)
+        message._frame, message.event = frame, event
+        return message
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A header's value, the first where it came more than once."""
+        frame = self._frame
+        if not frame:
+            return self._headers.get(name, default)
+        if name == "Event":
+            return self.event
+        _, found, rest = frame.partition(f"\r\n{name}:")
+        return rest.partition("\r\n")[0].removeprefix(" ") if found else default
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return cast(str, value)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+    def __repr__(self) -> str:
+        # Without values: they hold numbers.
+        return f"<Message {self.event} of {len(self)} headers>"
+
+    def _whole(self) -> dict[str, str]:
+        if self._frame:
+            self._headers, self._repeated = _headers(self._frame.split("\r\n"))
+            self._frame = ""
+        return self._headers
+
+    @property
+    def repeated(self) -> Mapping[str, list[str]]:
+        """Every value of each header that came more than once, and the lines that are none."""
+        self._whole()
+        return self._repeated
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, in order."""
@@ -63,6 +125,24 @@ class Message(dict[str, str]):
     def flat(self) -> dict[str, str]:
         """All of it as one mapping: what came more than once stands in lines."""
         return {**self, **{name: "\n".join(values) for name, values in self.repeated.items() if name}}
+
+
+def _headers(lines: Iterable[str]) -> tuple[dict[str, str], Mapping[str, list[str]]]:
+    """By name the first value, and all of what came more than once or is no header."""
+    headers: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            if line:
+                repeated.setdefault("", []).append(line)
+            continue
+        value = value[1:] if value[:1] == " " else value
+        if name in headers:
+            repeated.setdefault(name, [headers[name]]).append(value)
+        else:
+            headers[name] = value
+    return headers, repeated
 
 
 class Decoder:
@@ -134,41 +214,22 @@ class Decoder:
         return True
 
     def _parse(self, frame: bytes) -> Message | None:
-        if frame.startswith(_EVENT) and self._ignore:
-            end = frame.find(b"\r\n")
-            if frame[len(_EVENT) : end if end >= 0 else None] in self._ignore:
+        event = ""
+        if frame.startswith(_EVENT):
+            name = frame[len(_EVENT) :].partition(_LINE)[0]
+            if name in self._ignore:
                 self.ignored += 1
                 return None
-        lines = frame.decode("utf-8", "replace").split("\r\n")
-        if len(lines) > self._max_headers:
+            event = name.decode("utf-8", "replace")
+        # A line is two bytes long at least, its end; so a short message need not be counted.
+        if len(frame) >= 2 * self._max_headers and frame.count(_LINE) >= self._max_headers:
             self.skipped += 1
             return None
-        try:
-            message = Message([line.split(": ", 1) for line in lines])
-        except ValueError:
-            return self._parse_odd(lines)
-        return message if len(message) == len(lines) else self._parse_odd(lines)
-
-    def _parse_odd(self, lines: list[str]) -> Message | None:
-        """A message with empty, repeated or colonless lines; slower, so only for these."""
-        message = Message()
-        repeated: dict[str, list[str]] = {}
-        for line in lines:
-            name, colon, value = line.partition(": ")
-            if not colon:
-                name, colon, value = line.partition(":")
-            if not colon:
-                if line:
-                    repeated.setdefault("", []).append(line)
-                continue
-            if name in message:
-                repeated.setdefault(name, [message[name]]).append(value)
-            else:
-                message[name] = value
-        if repeated:
-            message.repeated = repeated
-        if message:
-            return message
+        if event:
+            return Message.of_event(event, frame.decode("utf-8", "replace"))
+        headers, repeated = _headers(frame.decode("utf-8", "replace").split("\r\n"))
+        if headers:
+            return Message(headers.items(), repeated)
         if repeated:
             self.skipped += 1
         return None

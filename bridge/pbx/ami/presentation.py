@@ -46,7 +46,7 @@ class Presentation:
         """Pass events on now or as soon as it may be."""
         now: list[Message] = []
         for message in messages:
-            if message.get("Event") == "Newchannel" and self.concerns(message):
+            if message.event == "Newchannel" and self.concerns(message):
                 gate = _Gate(message)
                 self._queue.append(gate)
                 task = asyncio.create_task(self._ask(gate, session))

@@ -48,7 +48,7 @@ class Tracker:
 
     def hear(self, message: Message, now: float) -> None:
         """Hear one event; what comes of it waits in the book."""
-        method = self._table.get(message.get("Event", ""))
+        method = self._table.get(message.event)
         if method is None:
             return
         try:
@@ -56,7 +56,7 @@ class Tracker:
         except Exception as error:  # noqa: BLE001 - whatever one event does, the next must be heard
             self.faults += 1
             # Neither the event nor the error's text: both may hold numbers.
-            log.error("event %s was not understood (%s)", message.get("Event"), type(error).__name__)
+            log.error("event %s was not understood (%s)", message.event, type(error).__name__)
 
     def set_directory(self, directory: Directory) -> None:
         """Devices and numbers as the company knows them from now on."""

@@ -102,10 +102,10 @@ class Wire(AMIProtocol):  # type: ignore[misc]
         self.version = self.decoder.version
         events: list[Message] = []
         for message in messages:
-            action = self.responses.get(message.get("ActionID", ""))
+            action = self.responses.get(message.get("ActionID", "")) if self.responses else None
             if action is not None:
                 self._reply(action, message)
-            elif "Event" in message:
+            elif message.event:
                 events.append(message)
         if events:
             self._on_events(events)

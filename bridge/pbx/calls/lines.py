@@ -31,6 +31,8 @@ class Lines:
 
     def peer(self, channel: Channel) -> Channel | None:
         """The other half of a wire."""
+        if not channel.wire:
+            return None
         for half, uid in self.wires.get(channel.wire, {}).items():
             if half != channel.half:
                 return self.channels.get(uid)
@@ -59,6 +61,8 @@ class Lines:
 
     def reach(self, channel: Channel, conferences: bool = True) -> list[Channel]:
         """Every channel that this one can hear, itself first: over bridges and along wires."""
+        if channel.bridge is None and not channel.wire:
+            return [channel]
         found = {channel.uid: channel}
         todo = [channel]
         while todo:
