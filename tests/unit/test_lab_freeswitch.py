@@ -54,7 +54,7 @@ def files(company: FreeSwitchCompany) -> dict[str, ElementTree.Element]:
 def test_every_file_is_xml_with_nothing_left_to_fill_in(company: FreeSwitchCompany) -> None:
     for path in (company.place.own / "etc").rglob("*.xml"):
         ElementTree.parse(path)
-        assert not re.search(r"@[A-Z][A-Z_]+@", path.read_text(encoding="utf-8")), path
+        assert not re.search(r"@[A-Z][A-Z0-9_]+@", path.read_text(encoding="utf-8")), path
         assert path.stat().st_mode & 0o077 == 0, path
 
 
@@ -82,7 +82,7 @@ def test_each_queue_has_an_agent_for_each_phone(company: FreeSwitchCompany) -> N
     for queue in root.iter("queue"):
         named = [tier.get("agent") for tier in root.iter("tier") if tier.get("queue") == queue.get("name")]
         reached = [re.findall(r"(?:user|loopback)/(\d+)", contacts[agent])[0] for agent in named]
-        assert reached == list(EXTENSIONS)
+        assert reached == (["106", "107"] if queue.get("name") == "desk@company" else list(EXTENSIONS))
 
 
 def test_the_certificate_is_kept_for_the_next_lab(company: FreeSwitchCompany, tmp_path: Path) -> None:
