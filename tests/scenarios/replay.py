@@ -1,0 +1,35 @@
+"""A recorded scenario through our tracker, as `rb:calls` would show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import corpus
+import story
+
+from bridge.domain.calls import CallEvent, Directory
+
+
+def directory(expected: dict[str, Any]) -> Directory:
+    """The company's people and numbers, as that PBX calls them."""
+    agents = {
+        corpus.phone_device(expected["pbx"], ext): agent
+        for ext, agent in expected["directory"]["agents"].items()
+    }
+    return Directory(agents=agents, clients=expected["directory"]["clients"])
+
+
+def published(events: list[CallEvent]) -> list[dict[str, Any]]:
+    """As they stand on `rb:calls`."""
+    return [
+        {"type": e.type.value, "call": e.call, "seq": e.seq, "at": e.at.isoformat(), "data": dict(e.data)}
+        for e in events
+    ]
+
+
+def said(path: Path, expected: dict[str, Any]) -> list[dict[str, Any]]:
+    """What our tracker says of those bytes."""
+    tracker = story.side_of(path).tracker()
+    tracker.set_directory(directory(expected))
+    return published(story.play(path, tracker))
