@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from rig import until
+
+from ringbridge_lab.lab import Lab
 from scenarios import sip_messages as sip
 from scenarios.audio import Audio
 from scenarios.sip_messages import Message
 from scenarios.softphone_leg import Leg as Leg
 from scenarios.softphone_leg import Tell
-
-from ringbridge_lab.lab import Lab
 
 TONES = {**{330 + 40 * place: str(101 + place) for place in range(8)}, 800: "the caller", 900: "the caller"}
 """Who of the lab plays what; a caller who is a softphone has 900 Hz."""

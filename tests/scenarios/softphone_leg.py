@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from rig import until
+
 from scenarios import sip_messages as sip
 from scenarios.audio import Stream
 from scenarios.sip_messages import Message
