@@ -2,7 +2,8 @@
 
     cd tests && python -m scenarios.record [--pbx freeswitch] [--family NAME] [SCENARIO ...]
 
-Each becomes `traces/<pbx>-<version>-lab/<scenario>/`: `wire.jsonl.gz`, `story.md`, `expected.json`. One that our
+Each becomes `traces/<pbx>-<version>-lab/<scenario>/`: `wire.jsonl.gz`, `story.md`, `expected.json`, and
+`snapshots.jsonl.gz`: what the PBX said meanwhile to all that a resync asks. One that our
 tracker gets wrong is recorded all the same, and said: the expectation comes from the witness.
 """
 
@@ -25,6 +26,7 @@ from bridge.pbx.trace import Row, line
 from bridge.settings import Pbx
 from ringbridge_lab.lab import Lab
 from scenarios import Scenario, every
+from scenarios.looking import Looker
 from scenarios.replay import said
 from scenarios.results import Results
 from scenarios.stage import Stage
@@ -39,7 +41,8 @@ class Recording:
 
     def __init__(self, lab: Lab) -> None:
         self.rows: list[Row] = []
-        self._recorder = Recorder(Pbx.model_validate({"name": "lab", **lab.pbx_settings()}), self.rows.append)
+        self.pbx = Pbx.model_validate({"name": "lab", **lab.pbx_settings()})
+        self._recorder = Recorder(self.pbx, self.rows.append)
         ready = threading.Event()
         self._thread = threading.Thread(target=self._recorder.run, args=(None, ready.set))
         self._thread.start()
@@ -64,13 +67,15 @@ def record(lab: Lab, scenario: Scenario) -> tuple[Path, list[str]]:
     recording = Recording(lab)
     stage = Stage(lab, scenario, zero=recording.began)
     try:
-        expected = stage.play()
-        recording.finish()
+        with Looker(recording.pbx, recording.began) as looker:
+            expected = stage.play()
+            recording.finish()
         folder = TRACES / stage.folder / scenario.name
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.iterdir():
             old.unlink()
         recording.write(folder / "wire.jsonl.gz")
+        looker.write(folder / "snapshots.jsonl.gz")
         (folder / "story.md").write_text(stage.story(), encoding="utf-8")
         (folder / "expected.json").write_text(dumped(expected), encoding="utf-8")
     finally:
