@@ -8,6 +8,7 @@ from flask import Flask, Response, request
 
 import bridge.screen
 from bridge.api import (
+    actions,
     board,
     callbacks,
     calls,
@@ -61,6 +62,7 @@ def create_app(settings: Settings) -> Flask:
         collections,
         me,
         calls,
+        actions,
         board,
         callbacks,
         docs,

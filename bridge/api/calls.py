@@ -1,4 +1,4 @@
-"""Calls: lists, one with its events, and what an agent does with one."""
+"""Calls: lists, one with its events, and what an agent writes down of one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from flask import Blueprint, Response
 from bridge.api.contract import answer, view
 from bridge.api.parts import now, parts
 from bridge.api.shapes import (
-    Accepted,
     Answers,
     CallFull,
     CallPage,
@@ -17,7 +16,6 @@ from bridge.api.shapes import (
     CallRow,
     Disposition,
 )
-from bridge.live import mailbox, screens
 from bridge.services import history
 from bridge.services.access import EVERYONE, STAFF, Access
 
@@ -49,26 +47,6 @@ def read(access: Access, call_id: str) -> Response:
     with parts().database.read() as db:
         call = history.get(db, access, call_id)
         return answer(CallFull.of(call, history.events(db, call), history.merged_calls(db, access, call)))
-
-
-@blueprint.post("/calls/<call_id>/hangup")
-@view("calls", roles=STAFF, answers=Accepted, status=202)
-def hang_up(access: Access, call_id: str) -> Response:
-    """Hang up: your own leg as an agent, the whole call as a supervisor. The outcome comes as an event `command`."""
-    room = parts()
-    with room.database.read() as db:
-        call, leg = history.hangup_target(db, access, call_id)
-    command = mailbox.send(
-        room.redis,
-        call.pbx,
-        mailbox.Kind.HANGUP,
-        {"call": call.id, "agent": leg},
-        room.settings.dialing.command_deadline_seconds,
-        to=screens.agent_topic(access.agent),
-    )
-    with room.writing() as db:
-        history.record_hangup(db, access, now(), call)
-    return answer(Accepted(command=command), 202)
 
 
 @blueprint.post("/calls/<call_id>/disposition")

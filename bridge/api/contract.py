@@ -19,7 +19,7 @@ from bridge import __version__
 from bridge.api import auth
 from bridge.api.policy import PROBLEM_TYPE
 from bridge.api.problems import Fault, Problem, problem
-from bridge.api.strict import read_json
+from bridge.api.strict import Body, read_json
 from bridge.domain.errors import Invalid
 from bridge.services.access import Role
 
@@ -42,7 +42,7 @@ class StrictPlugin(FlaskPlugin):
         elif request.args:
             _once(request.args)
         if json is not None:
-            kwargs["body"] = json.model_validate(_read_body())
+            kwargs["body"] = json.model_validate(_read_body(json))
         return func(**kwargs)
 
 
@@ -165,7 +165,9 @@ def _once(values: MultiDict[str, str]) -> dict[str, str]:
     return values.to_dict()
 
 
-def _read_body() -> Any:
+def _read_body(shape: type[Body]) -> Any:
+    if shape.may_be_absent and not request.get_data():
+        return {}
     if request.mimetype != "application/json":
         raise UnsupportedMediaType
     return read_json(request.get_data(cache=False))

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
 from bridge.api.strict import Answer, Body, FreeObject, Line, Note, Query, Short
+from bridge.domain.actions import DEVICE
 
 Device = Annotated[
     Line,
     StringConstraints(
-        pattern=r"^((PJSIP|SIP)/[A-Za-z0-9_.-]{1,64}|user/[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9_.-]{1,128})?)$",
+        pattern=f"^({DEVICE})$",
         max_length=100,
     ),
     Field(description="a phone, such as PJSIP/101, user/101 or user/101@example.com"),
@@ -176,12 +177,6 @@ class Disposition(Body):
 
 class Answers(Body):
     answers: FreeObject
-
-
-class Accepted(Answer):
-    """The outcome comes as an event `command` with this id."""
-
-    command: str
 
 
 class Painted(Body):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
@@ -131,6 +131,8 @@ Note = Annotated[Line, StringConstraints(max_length=4000)]
 class Body(BaseModel):
     """A request's body: types as written, nothing unknown."""
 
+    may_be_absent: ClassVar[bool] = False
+    """Whether a request without a body says the same as one with an empty object."""
     model_config = ConfigDict(extra="forbid", strict=True, str_max_length=20_000)
 
 

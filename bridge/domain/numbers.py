@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumber, PhoneNumberFormat, PhoneNumberType
@@ -14,6 +14,9 @@ DIAL_PATTERN = re.compile(r"^\+?[0-9]{3,15}\Z")
 """What may reach a PBX as a number."""
 _TYPED = re.compile(r"[0-9+() .\-/\u00a0\u2010\u2011]{3,40}")
 """What people type; letters (vanity numbers, extensions) are refused, not guessed at."""
+
+NUMBER_DIGITS = 7
+"""What has as many digits as this is a number, and no extension."""
 
 _ALLOWED = frozenset(
     {
@@ -80,6 +83,41 @@ def dialable(e164: str, regions: Collection[str]) -> None:
         raise NumberTypeNotAllowed(field="number")
     if region not in regions:
         raise RegionNotAllowed(field="number")
+
+
+def is_number(to: str) -> bool:
+    """Whether what somebody would dial is a number; else it is an extension or a code of the PBX's."""
+    return to.startswith("+") or sum(char.isdigit() for char in to) >= NUMBER_DIGITS
+
+
+def check_target(to: str, regions: Sequence[str]) -> None:
+    """Raises an Invalid (field "to") where a call must not be sent to what somebody wrote as they would dial it.
+
+    A number must be of an allowed region (a national one is read as of the first) and
+    of an allowed kind. What is shorter is an extension, unless it reaches an emergency or a dear service.
+    """
+    home = regions[0] if regions else "US"
+    try:
+        if is_number(to):
+            dialable(parse_number(to, home), regions)
+        elif to.isdecimal() and _is_dear(to, home):
+            raise NumberTypeNotAllowed
+    except Invalid as error:
+        raise type(error)(field="to") from None
+
+
+def _is_dear(digits: str, region: str) -> bool:
+    if phonenumbers.is_emergency_number(digits, region):
+        return True
+    number = phonenumbers.parse(digits, region)
+    if phonenumbers.expected_cost_for_region(number, region) == phonenumbers.ShortNumberCost.PREMIUM_RATE:
+        return True
+    # Directory enquiries and the like; three and four digits are extensions almost everywhere.
+    return (
+        len(digits) > 4
+        and phonenumbers.is_valid_short_number_for_region(number, region)
+        and not phonenumbers.is_carrier_specific_for_region(number, region)
+    )
 
 
 def mask(e164: str) -> str:

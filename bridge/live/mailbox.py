@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal, cast
 
@@ -27,6 +27,8 @@ _DIALED_KEPT_SECONDS = 7 * 24 * 3600
 class Kind(StrEnum):
     DIAL = "dial"
     HANGUP = "hangup"
+    ACTION = "action"
+    """Something else to do to a call that is under way."""
 
 
 class Fence(StrEnum):
@@ -50,12 +52,13 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What became of a command; `detail` is a sentence for a person."""
+    """What became of a command; `detail` is a sentence for a person, `data` for a program."""
 
     id: str
     ok: bool
     reason: str
     detail: str
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 def send(
@@ -87,7 +90,8 @@ def wait_reply(redis: Redis, command: str, seconds: float) -> Reply | None:
     if not found:
         return None
     body = json.loads(found[1])
-    return Reply(str(body["id"]), bool(body["ok"]), str(body["reason"]), str(body.get("detail", "")))
+    detail, data = str(body.get("detail", "")), dict(body.get("data", {}))
+    return Reply(str(body["id"]), bool(body["ok"]), str(body["reason"]), detail, data)
 
 
 class Mailbox:
@@ -131,9 +135,11 @@ class Mailbox:
         value = f"{self._epoch}:{command.entry}"
         return bool(self._redis.set(keys.dialed(attempt), value, nx=True, ex=_DIALED_KEPT_SECONDS))
 
-    def answer(self, command: Command, ok: bool, reason: str, detail: str = "") -> None:
+    def answer(
+        self, command: Command, ok: bool, reason: str, detail: str = "", data: Mapping[str, str] | None = None
+    ) -> None:
         """Reply, and take the command out of the mailbox."""
-        body = json.dumps({"id": command.id, "ok": ok, "reason": reason, "detail": detail})
+        body = json.dumps({"id": command.id, "ok": ok, "reason": reason, "detail": detail, "data": dict(data or {})})
         self._answer(
             keys=[keys.commands(self._pbx), keys.reply(command.id)],
             args=[_GROUP, command.entry, body if command.id else "", _REPLY_KEPT_SECONDS],

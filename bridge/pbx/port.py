@@ -90,7 +90,8 @@ class ActionOrder:
     """One thing to do to a call that is under way.
 
     `command` is a UUID that no other order has: it names the channels that the PBX makes for this one. `agent` is
-    whose leg acts, None for whoever of the company is in the call. `device` is the phone that rings for who asks,
+    whose leg acts; None for whoever of the company is in the call, before others the agent `asker`, who asks for it.
+    `device` is the phone that rings for who asks,
     `extension` what may be shown of it. `context` is where `to` is dialled. `until` is the last moment, on this
     machine's uptime, to which the outcome is waited for. Unless `check` passes, the outcome is `REFUSED`.
     """
@@ -102,6 +103,7 @@ class ActionOrder:
     ring_seconds: int
     until: float
     agent: str | None = None
+    asker: str | None = None
     device: str | None = None
     extension: str | None = None
     to: str | None = None

@@ -31,11 +31,11 @@ from bridge.store.models import (
     AttemptChange,
     Callback,
     NumberLock,
-    PbxLease,
     Site,
     new_id,
 )
 from bridge.store.queries.agents import free, ready_agents, site_pbx
+from bridge.store.queries.leases import link_is_up
 from bridge.store.queries.switches import dialing_stopped
 
 log = structlog.get_logger(__name__)
@@ -120,7 +120,7 @@ def _claim(session: Session, settings: Settings, callback_id: str, now: datetime
     pbx = site_pbx(site, settings)
     if settings.dialing.mode == "observe" or dialing_stopped(session):
         return Claim(Claimed.STOPPED)
-    if pbx is None or not _link_is_up(session, pbx, now):
+    if pbx is None or not link_is_up(session, pbx, now):
         return Claim(Claimed.PBX_DOWN)
     attempt = new_id()
     agent = _reserve_agent(session, settings, pbx, site, attempt)
@@ -200,12 +200,6 @@ def _end(session: Session, row: Callback, status: CallbackStatus, reason: str, n
     ):
         session.refresh(row)
         news.note_callback(session, row)
-
-
-def _link_is_up(session: Session, pbx: str, now: datetime) -> bool:
-    """False where a listener says that its link is down, or has stopped; True too where none ever ran."""
-    lease = session.get(PbxLease, pbx, populate_existing=True)
-    return lease is None or (lease.connected and lease.expires_at > now)
 
 
 def _reserve_agent(

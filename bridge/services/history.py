@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import Session
 
-from bridge.domain.errors import Conflict, NotFound
+from bridge.domain.errors import NotFound
 from bridge.services import audit, news
 from bridge.services.access import LEADERS, STAFF, Access, Role
 from bridge.services.paging import Page, page_of
@@ -132,21 +132,6 @@ def set_answers(
     if access.role in LEADERS:
         audit.record(db, now, access.username, "calls.answers", call.id, call.client_id)
     return call
-
-
-def hangup_target(db: Session, access: Access, call_id: str) -> tuple[Call, str | None]:
-    """The call to hang up, and whose leg is meant: an agent's own, the whole call for a supervisor."""
-    access.require(STAFF)
-    call = get(db, access, call_id)
-    if call.ended_at is not None:
-        raise Conflict("this call has ended already")
-    return call, (access.agent if access.role is Role.AGENT else None)
-
-
-def record_hangup(db: Session, access: Access, now: datetime, call: Call) -> None:
-    """A supervisor who ends somebody's call leaves a row."""
-    if access.role in LEADERS:
-        audit.record(db, now, access.username, "calls.hangup", call.id, call.client_id)
 
 
 def acknowledge(

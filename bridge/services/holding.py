@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import structlog
@@ -19,11 +17,12 @@ from bridge.domain.errors import Unavailable
 from bridge.live import keys
 from bridge.live.calls import CallStream
 from bridge.live.connection import DOWN
-from bridge.live.mailbox import Command, Fence, Kind, Mailbox
+from bridge.live.mailbox import Mailbox
 from bridge.pbx.port import LinkSink, PbxFacts, PbxLink
 from bridge.services import directory, remembering
 from bridge.services.last_words import PartDied, told
 from bridge.services.lease import LeaseKeeper
+from bridge.services.mailroom import Mailroom
 from bridge.services.orders import Orders
 from bridge.services.publishing import Fenced, Outbox, Publisher
 from bridge.services.reconcile import Reconciler
@@ -34,11 +33,6 @@ log = structlog.get_logger(__name__)
 
 OpenLink = Callable[[Pbx, LinkSink], PbxLink]
 
-_COMMANDS_IN_WORK = 16
-_DIAL_THREADS = 6
-_HANGUP_THREADS = 2
-_MAILBOX_BLOCK_MS = 500
-_LEFT_OVER_SECONDS = 5.0
 _DIRECTORY_SECONDS = 4.0
 _METRICS_SECONDS = 5.0
 # Together less than the five seconds in which a listener ends.
@@ -143,12 +137,9 @@ class Holding:
         self._over = threading.Event()
         self._failure: PartDied | None = None
         self._threads: list[threading.Thread] = []
-        self._in_work: dict[str, Command] = {}
-        self._carrying_out = 0
-        self._work_lock = threading.Lock()
         self._directory = Directory()
         epoch = keeper.lease.epoch
-        self._mailbox = Mailbox(redis, pbx.name, epoch)
+        mailbox = Mailbox(redis, pbx.name, epoch)
         self._publisher = Publisher(CallStream(redis, pbx.name, epoch), outbox, keeper.verify, live)
         self._sink = _Sink(pbx.name, outbox, keeper)
         self._link = open_link(pbx, self._sink)
@@ -159,24 +150,23 @@ class Holding:
             pbx.name,
             sessions,
             redis,
-            self._mailbox,
+            mailbox,
             self._link,
             keeper,
             lambda: self._sink.connected,
         )
+        self._mailroom = Mailroom(mailbox, self._orders, keeper, self._died)
         self._reconciler = Reconciler(
             pbx.name,
             sessions,
             redis,
             self._link,
             keeper,
-            self._attempts_in_work,
+            self._mailroom.attempts_in_work,
             lambda: self._publisher.idle,
             self._publish_end,
         )
         self._sink.judge_with(self._reconciler)
-        self._dials: queue.SimpleQueue[Command] = queue.SimpleQueue()
-        self._hangups: queue.SimpleQueue[Command] = queue.SimpleQueue()
 
     def _open_calls(self, live: Mapping[str, str]) -> Sequence[Remembered]:
         """What only the call history knows: Redis was flushed, and who had these calls in memory is gone."""
@@ -196,12 +186,8 @@ class Holding:
         self._start("lease", self._keeper.run)
         self._start("publisher", self._publisher.run)
         self._link.start()
-        # Apart, so that a hang-up never waits behind dials that wait for their turn.
-        for commands, count in ((self._dials, _DIAL_THREADS), (self._hangups, _HANGUP_THREADS)):
-            for _ in range(count):
-                self._start("commands", partial(self._work, commands))
         for name, work in (
-            ("mailbox", self._read_mailbox),
+            *self._mailroom.threads(),
             ("reconcile", self._reconciler.run),
             ("directory", self._keep_directory),
             ("metrics", self._keep_metrics),
@@ -235,6 +221,7 @@ class Holding:
     def _died(self, part: str, why: str) -> None:
         if self._failure is None:
             self._failure = PartDied(f"the listener of PBX {self._pbx.name} ends: its part {part!r} died ({why})")
+        self._over.set()
 
     def _end(self, *, lost: bool) -> None:
         """Stop within some seconds, whatever hangs."""
@@ -243,12 +230,13 @@ class Holding:
         for wake in (self._outbox.wake, self._keeper.wake, self._reconciler.wake):
             wake()
         end = time.monotonic() + _FINISH_SECONDS
-        while self._carrying_out and not lost and time.monotonic() < end:
+        while self._mailroom.busy and not lost and time.monotonic() < end:
             time.sleep(0.01)
         stopping = threading.Thread(target=self._link.stop, daemon=True)
         stopping.start()
         stopping.join(_STOP_LINK_SECONDS)
         self._sink.closed = True
+        self._orders.close()
         end = time.monotonic() + _JOIN_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -266,103 +254,6 @@ class Holding:
     def _publishes(self) -> bool:
         """The publisher's thread hangs; nobody else may publish from its outbox."""
         return any(thread.is_alive() and thread.name.endswith("-publisher") for thread in self._threads)
-
-    # The mailbox
-
-    def _read_mailbox(self, stop: threading.Event) -> None:
-        next_left_over = 0.0
-        while not stop.is_set():
-            try:
-                if time.monotonic() >= next_left_over:
-                    if not self._settle_left_over():
-                        stop.wait(0.1)
-                        continue
-                    next_left_over = time.monotonic() + _LEFT_OVER_SECONDS
-                self._take_commands(stop)
-            except Unavailable as error:
-                log.warning("left-over commands wait for the database", why=error.message)
-                stop.wait(0.5)
-            except DOWN:
-                # The publisher says so. A command may have been read without our knowing: look for left-overs.
-                next_left_over = 0.0
-                stop.wait(0.2)
-
-    def _take_commands(self, stop: threading.Event) -> None:
-        room = _COMMANDS_IN_WORK - len(self._in_work)
-        if room <= 0:
-            stop.wait(0.02)
-            return
-        found = self._mailbox.read(room)
-        if isinstance(found, Fence):
-            self._fenced(found, stop)
-            return
-        for command in found:
-            self._submit(command)
-        if not found:
-            self._mailbox.wait(_MAILBOX_BLOCK_MS)
-
-    def _fenced(self, fence: Fence, stop: threading.Event) -> None:
-        if fence is Fence.FENCED:
-            self._keeper.verify()
-        else:
-            self._mailbox.begin_again()
-        # The publisher restores the epoch.
-        stop.wait(0.05)
-
-    def _submit(self, command: Command) -> None:
-        with self._work_lock:
-            self._in_work[command.entry] = command
-        (self._dials if command.kind == Kind.DIAL else self._hangups).put(command)
-
-    def _work(self, commands: queue.SimpleQueue[Command], stop: threading.Event) -> None:
-        """Carry out commands until `stop`; what was not begun is left over for the next holder."""
-        while not stop.is_set():
-            try:
-                command = commands.get(timeout=0.2)
-            except queue.Empty:
-                continue
-            if stop.is_set():
-                return
-            with self._work_lock:
-                self._carrying_out += 1
-            try:
-                self._orders.carry_out(command)
-            except DOWN:
-                log.warning("a command could not be answered: Redis does not answer", command=command.id)
-            finally:
-                with self._work_lock:
-                    self._carrying_out -= 1
-                    self._in_work.pop(command.entry, None)
-
-    def _settle_left_over(self) -> bool:
-        """Answer what was read and never answered, without running it again. False while the epoch is not there."""
-        with self._work_lock:
-            busy = set(self._in_work)
-        found = self._mailbox.left_over()
-        if isinstance(found, Fence):
-            self._fenced(found, self._stop)
-            return False
-        for command in found:
-            if command.entry in busy:
-                continue
-            attempt = command.data.get("attempt")
-            if command.kind == Kind.DIAL and isinstance(attempt, str):
-                self._orders.never_sent(attempt)
-            log.warning("a command was left over and is not run again", command=command.id, kind=command.kind)
-            self._orders.answer(
-                command,
-                "unknown",
-                "the listener was interrupted; what became of it shows in the call's events",
-            )
-        return True
-
-    def _attempts_in_work(self) -> frozenset[str]:
-        with self._work_lock:
-            return frozenset(
-                str(command.data.get("attempt"))
-                for command in self._in_work.values()
-                if command.kind == Kind.DIAL
-            )
 
     def _publish_end(self, event: CallEvent) -> None:
         """The end of a call that the tracker does not know."""

@@ -1,4 +1,4 @@
-"""The mailbox's commands, carried out: a dial at most once ever, a hang-up as often as asked.
+"""The mailbox's commands, carried out: a dial or an action at most once ever, a hang-up as often as asked.
 
 A dial passes, in this order: the deadline, the PBX's rate, the attempt's mark in Redis, and one SQL transaction
 that moves it on while the lease is ours and dialling is allowed. Whatever fails before the originate leaves ends the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,11 +20,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import AttemptState
-from bridge.domain.errors import NotFound, StateError, Unavailable
+from bridge.domain.errors import Invalid, NotFound, StateError, Unavailable
 from bridge.live import clock, screens
 from bridge.live.mailbox import Command, Kind, Mailbox
 from bridge.pbx.port import DialOrder, Outcome, PbxLink, Reason
-from bridge.services import attempts, news
+from bridge.services import actions, attempts, news
 from bridge.services.lease import LeaseKeeper
 from bridge.services.remembering import expected
 from bridge.settings import Settings
@@ -120,36 +120,48 @@ class Orders:
         self._is_connected = is_connected
         self._rate = Rate(self._pbx.max_cps)
         self._stopping = threading.Event()
+        self._closed = False
         self.counts: Counter[str] = Counter()
 
     def stop(self) -> None:
         """Nothing that waits for its turn is dialled any more."""
         self._stopping.set()
 
+    def close(self) -> None:
+        """Nothing is answered any more: what is still being done, the next holder finds left over."""
+        self._closed = True
+
     def carry_out(self, command: Command) -> None:
         """Execute one command and answer it. Raises redis' errors; the command is then left over in the mailbox."""
         deadline = Deadline(uptime() + (command.deadline_ms - clock.now_ms(self._redis)) / 1000)
+        data: Mapping[str, str] = {}
         if command.kind == Kind.DIAL:
-            outcome = self._dial(command, deadline)
+            reason, detail = self._dial(command, deadline)
         elif command.kind == Kind.HANGUP:
-            outcome = self._hangup(command, deadline)
+            reason, detail = self._hangup(command, deadline)
+        elif command.kind == Kind.ACTION:
+            reason, detail, data = self._act(command, deadline)
         else:
-            outcome = ("not_understood", "this listener does not know that command")
-        self.answer(command, *outcome)
+            reason, detail = "not_understood", "this listener does not know that command"
+        self.answer(command, reason, detail, data)
 
-    def answer(self, command: Command, reason: str, detail: str) -> None:
+    def answer(self, command: Command, reason: str, detail: str, data: Mapping[str, str] | None = None) -> None:
         """Tell whoever sent it, and the screens, what became of a command."""
-        ok = reason == Reason.SENT
-        self.counts[f"{command.kind or 'unknown'}_{reason}"] += 1
-        log.info("command", kind=command.kind, command=command.id, reason=reason)
-        self._mailbox.answer(command, ok, reason, detail)
+        if self._closed:
+            return
+        ok = reason in (Reason.SENT, Reason.DONE)
+        kind = actions.name_of(command)
+        self.counts[f"{kind}_{reason}"] += 1
+        log.info("command", kind=kind, command=command.id, reason=reason)
+        self._mailbox.answer(command, ok, reason, detail, data)
         if command.to:
             body = {
                 "command": command.id,
-                "action": command.kind,
+                "action": kind,
                 "ok": ok,
                 "reason": reason,
                 "detail": detail,
+                "data": dict(data or {}),
             }
             screens.publish(self._redis, command.to, "command", body, id=command.id)
 
@@ -169,6 +181,23 @@ class Orders:
             return "stale", "the command came too late and was not carried out"
         outcome = self._link.hangup(call, agent)
         return outcome.reason.value, outcome.detail
+
+    def _act(self, command: Command, deadline: Deadline) -> tuple[str, str, Mapping[str, str]]:
+        if deadline.left <= 0:
+            return "stale", "the command came too late and was not carried out", {}
+        if self._settings.dialing.mode == "observe":
+            return "observe", "the settings allow listening only", {}
+        if not self._is_connected():
+            return "link_down", "the PBX is not connected; the call goes on as it was", {}
+        try:
+            order = actions.order(command, self._pbx, self._settings.dialing.agent_ring_seconds, uptime())
+        except Invalid:
+            # What is wrong with it was said to whoever asked; this came into the mailbox by another way.
+            return "not_understood", "the command does not say what to do, or not in the form that may be sent", {}
+        if not self._keeper.is_valid():
+            return "fenced", "another listener has this PBX now", {}
+        outcome = self._link.act(order)
+        return outcome.reason.value, outcome.detail, outcome.data
 
     def _dial(self, command: Command, deadline: Deadline) -> tuple[str, str]:
         attempt = command.data.get("attempt")

@@ -52,7 +52,7 @@ def choose(book: Book, order: ActionOrder) -> Legs:
 
 
 def _talking(book: Book, call: Call, order: ActionOrder) -> Legs:
-    own = _own(book, call, order.agent, lambda leg: bool(_heard(book, leg)))
+    own = _own(book, call, order, lambda leg: bool(_heard(book, leg)))
     others = _heard(book, own)
     if not others:
         raise NotPossible("nobody is connected in this call")
@@ -62,7 +62,7 @@ def _talking(book: Book, call: Call, order: ActionOrder) -> Legs:
 
 
 def _held(book: Book, call: Call, order: ActionOrder) -> Legs:
-    own = _own(book, call, order.agent, lambda leg: leg.held)
+    own = _own(book, call, order, lambda leg: leg.held)
     others = _rest(book, call, own)
     if not others:
         raise NotPossible("nobody is connected in this call")
@@ -70,7 +70,7 @@ def _held(book: Book, call: Call, order: ActionOrder) -> Legs:
 
 
 def _consulting(book: Book, call: Call, order: ActionOrder) -> Legs:
-    own = _own(book, call, order.agent, lambda leg: _consultation(book, leg) is not None)
+    own = _own(book, call, order, lambda leg: _consultation(book, leg) is not None)
     consultation = _consultation(book, own)
     if consultation is None:
         raise NotPossible("nobody is being consulted in this call")
@@ -98,6 +98,8 @@ def _parked(book: Book, call: Call, order: ActionOrder) -> Legs:
 
 def _waiting(book: Book, call: Call, order: ActionOrder) -> Legs:
     caller = _caller(book, call)
+    if order.agent is not None and all(book.party(leg).agent != order.agent for leg in _rest(book, call)):
+        raise NotPossible("this agent is not in the call")
     if caller is None or caller.parked:
         raise NotPossible("nobody waits in this call")
     if _heard(book, caller):
@@ -117,8 +119,9 @@ _CHOICES: Mapping[Action, Callable[[Book, Call, ActionOrder], Legs]] = MappingPr
 )
 
 
-def _own(book: Book, call: Call, agent: str | None, fits: Callable[[Channel], bool]) -> Channel:
+def _own(book: Book, call: Call, order: ActionOrder, fits: Callable[[Channel], bool]) -> Channel:
     """The leg of that agent's that fits best; of nobody in particular, of whoever of the company is in the call."""
+    agent, watching = order.agent, order.action in WATCHING
     guest = [book.channels[call.guest]] if call.guest in book.channels else []
     legs = [leg for leg in (*guest, *_rest(book, call)) if not leg.trunk]
     if agent is not None:
@@ -128,9 +131,10 @@ def _own(book: Book, call: Call, agent: str | None, fits: Callable[[Channel], bo
     if not legs:
         raise NotPossible("nobody of the company is in this call")
 
-    def fitness(leg: Channel) -> tuple[bool, bool, bool, bool, float]:
-        known = book.party(leg).agent is not None
-        return (fits(leg), leg.state == Line.UP, known, leg.uid != call.first, leg.born)
+    def fitness(leg: Channel) -> tuple[bool, bool, bool, bool, bool, float]:
+        whose = book.party(leg).agent
+        asks = whose is not None and whose == order.asker and not watching
+        return (fits(leg), asks, leg.state == Line.UP, whose is not None, leg.uid != call.first, leg.born)
 
     return max(legs, key=fitness)
 

@@ -40,6 +40,12 @@ def is_free(session: Session, pbx: str) -> bool:
     return expires_at is None or expires_at <= clock(session)
 
 
+def link_is_up(session: Session, pbx: str, now: datetime) -> bool:
+    """False where a listener says that its link is down, or has stopped; True too where none ever ran."""
+    lease = session.get(PbxLease, pbx, populate_existing=True)
+    return lease is None or (lease.connected and lease.expires_at > now)
+
+
 def claim(session: Session, pbx: str, holder: str, keep: timedelta) -> Lease | None:
     """Take the lease where nobody holds it; None where somebody does. The caller commits."""
     now = clock(session)
