@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import structlog
@@ -53,6 +54,7 @@ class _Sink:
         self._said = ""
         self._version = ""
         self.connected = False
+        self.was_connected = False
         self.closed = False
         self.counts: Counter[str] = Counter()
 
@@ -96,6 +98,7 @@ class _Sink:
         if self.closed:
             return
         self.connected = connected
+        self.was_connected = self.was_connected or connected
         self._keeper.say(connected, detail)
         self._note(detail)
 
@@ -111,6 +114,14 @@ class _Sink:
             self._outbox.add(
                 [CallEvent(kind, self._pbx, datetime.now(UTC), data={"pbx": self._pbx, **data})], {}
             )
+
+
+class End(Enum):
+    """How a term of office ended."""
+
+    STOPPED = "told to stop"
+    LOST = "the lease is lost to another listener; standing by"
+    GIVEN = "the lease is given to a listener that reaches what this one does not; standing by"
 
 
 class Holding:
@@ -180,8 +191,13 @@ class Holding:
             log.warning("open calls are taken up from the call history, as Redis has lost them", calls=len(found))
         return found
 
-    def run(self, stop: threading.Event) -> bool:
-        """Hold office until `stop` (True) or until the lease is lost (False). Raises PartDied where a thread did."""
+    @property
+    def was_connected(self) -> bool:
+        """Whether the PBX was there at any time."""
+        return self._sink.was_connected
+
+    def run(self, stop: threading.Event) -> End:
+        """Hold office until `stop`, or until the lease is lost or given up. Raises PartDied where a thread did."""
         self._refresh_directory()
         self._start("lease", self._keeper.run)
         self._start("publisher", self._publisher.run)
@@ -193,16 +209,20 @@ class Holding:
             ("metrics", self._keep_metrics),
         ):
             self._start(name, work)
-        while not (stop.is_set() or self._over.is_set() or self._keeper.lost.is_set()):
+        keeper = self._keeper
+        while not (stop.is_set() or self._over.is_set() or keeper.lost.is_set() or keeper.wanted.is_set()):
             self._over.wait(0.1)
+            keeper.say_redis(self._publisher.redis_down)
             if not self._link.is_running():
                 self._died("link", "the log says why")
                 break
-        lost = self._keeper.lost.is_set()
+        lost = keeper.lost.is_set()
         self._end(lost=lost)
         if self._failure is not None:
             raise self._failure
-        return not lost
+        if lost:
+            return End.LOST
+        return End.GIVEN if keeper.wanted.is_set() else End.STOPPED
 
     def _start(self, name: str, work: Callable[[threading.Event], None]) -> None:
         def guarded() -> None:

@@ -18,10 +18,14 @@ from bridge.uptime import uptime
 
 log = structlog.get_logger(__name__)
 
-KEEP_SECONDS = 3.5
-RENEW_SECONDS = 1.0
+KEEP_SECONDS = 3.0
+RENEW_SECONDS = 0.75
 _MARGIN_SECONDS = 0.5
 """Ours ends this much before the row's, so that clocks may differ in pace and a send may take a moment."""
+_AILING_SECONDS = 1.0
+"""A holder that has been without its PBX or Redis for so long gives way to a standby that has both."""
+_AILING_RENEW_SECONDS = 0.25
+_ASKED_SECONDS = 2.5
 
 
 def holder_name() -> str:
@@ -41,7 +45,11 @@ class LeaseKeeper:
         self._connected = False
         self._detail = "starting"
         self._database_down = False
+        self._redis_down = False
+        self._ailing_since: float | None = None
         self.lost = threading.Event()
+        self.wanted = threading.Event()
+        """We cannot work, and a standby could: the lease is to be given up."""
 
     def is_valid(self) -> bool:
         """Whether nobody else can have taken the lease yet. What must happen once is begun only while this holds."""
@@ -61,6 +69,19 @@ class LeaseKeeper:
     def say(self, connected: bool, detail: str) -> None:
         """How the link does, for /readyz; written at once."""
         self._connected, self._detail = connected, detail
+        self._note()
+
+    def say_redis(self, down: bool) -> None:
+        """Whether Redis is out of reach; a holder that cannot publish is of no more use than one without a PBX."""
+        if down != self._redis_down:
+            self._redis_down = down
+            self._note()
+
+    def _note(self) -> None:
+        if self._connected and not self._redis_down:
+            self._ailing_since = None
+        elif self._ailing_since is None:
+            self._ailing_since = uptime()
         self._changed.set()
 
     def run(self, stop: threading.Event) -> None:
@@ -72,7 +93,7 @@ class LeaseKeeper:
                 if not self._database_down:
                     log.error("the lease cannot be renewed", pbx=self.lease.pbx, why=error.message)
                 self._database_down = True
-            self._changed.wait(RENEW_SECONDS)
+            self._changed.wait(RENEW_SECONDS if self._ailing_since is None else _AILING_RENEW_SECONDS)
             self._changed.clear()
 
     def release(self, detail: str) -> None:
@@ -90,11 +111,15 @@ class LeaseKeeper:
         self._changed.set()
 
     def _renew(self) -> None:
-        asked = uptime()
+        asked, ailing = uptime(), self._ailing_since
+        connected = self._connected and not self._redis_down
+        detail = "Redis does not answer" if self._redis_down else self._detail
         with self._sessions.begin() as session:
-            kept = leases.renew(
-                session, self.lease, timedelta(seconds=KEEP_SECONDS), self._connected, self._detail
-            )
+            kept = leases.renew(session, self.lease, timedelta(seconds=KEEP_SECONDS), connected, detail)
+            if ailing is not None and asked - ailing > _AILING_SECONDS:
+                wanted = leases.is_wanted(session, self.lease, timedelta(seconds=_ASKED_SECONDS))
+                if wanted and self._ailing_since == ailing:
+                    self.wanted.set()
         if not kept:
             self.lost.set()
             return

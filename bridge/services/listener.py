@@ -16,15 +16,16 @@ from bridge.live.connection import DOWN, connect, why_down
 from bridge.pbx.open import open_link
 from bridge.pbx.port import LinkSink, PbxLink
 from bridge.services import lease
-from bridge.services.holding import Holding, OpenLink
+from bridge.services.holding import End, Holding, OpenLink
 from bridge.services.lease import LeaseKeeper
 from bridge.services.publishing import Outbox
+from bridge.services.standby import Standby
 from bridge.settings import Pbx, Settings
 from bridge.store.database import Sessions, open_database
 
 log = structlog.get_logger(__name__)
 
-_STANDBY_SECONDS = 0.3
+_STANDBY_SECONDS = 0.2
 
 
 def run(settings: Settings, pbx_name: str, opener: OpenLink | None = None) -> None:
@@ -77,40 +78,53 @@ class Listener:
         self._redis = redis
         self._opener = opener
         self._holder = lease.holder_name()
+        self._standby = Standby(sessions, redis, pbx)
         self._said = ""
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop`."""
         while not stop.is_set():
-            keeper = self._claim(stop)
+            keeper = self._claim()
             if keeper is None:
                 stop.wait(_STANDBY_SECONDS)
                 continue
             self._say("", "holding the lease", epoch=keeper.lease.epoch)
-            if not self._hold(keeper, stop) and not stop.is_set():
-                self._say("", "the lease is lost to another listener; standing by")
+            end = self._hold(keeper, stop)
+            if not stop.is_set():
+                self._say("", end.value)
         log.info("stopped", pbx=self._pbx.name)
 
-    def _claim(self, stop: threading.Event) -> LeaseKeeper | None:
+    def _claim(self) -> LeaseKeeper | None:
+        if self._standby.gives_way():
+            return None
         try:
             keeper = lease.claim(self._sessions, self._pbx.name, self._holder)
+            if keeper is None:
+                self._say("standby", "another listener holds the lease; standing by")
+                self._standby.look()
         except Unavailable as error:
             self._say(error.message, "the lease cannot be claimed", why=error.message)
             return None
-        if keeper is None:
-            self._say("standby", "another listener holds the lease; standing by")
         return keeper
 
-    def _hold(self, keeper: LeaseKeeper, stop: threading.Event) -> bool:
-        """One term. True where it was ended by `stop`."""
+    def _hold(self, keeper: LeaseKeeper, stop: threading.Event) -> End:
+        """One term."""
         begun = self._begin(keeper, stop)
         if begun is None:
-            return stop.is_set()
+            if stop.is_set():
+                return End.STOPPED
+            if not keeper.wanted.is_set():
+                return End.LOST
+            self._standby.gave(well=False)
+            return End.GIVEN
         keeper, live = begun
         holding = Holding(
             self._settings, self._pbx, self._sessions, self._redis, keeper, self._opener, Outbox(), live
         )
-        return holding.run(stop)
+        end = holding.run(stop)
+        if end is End.GIVEN:
+            self._standby.gave(well=holding.was_connected)
+        return end
 
     def _begin(self, keeper: LeaseKeeper, stop: threading.Event) -> tuple[LeaseKeeper, dict[str, str]] | None:
         """Put our epoch into Redis and read what the former holder left; keeps the lease while Redis is awaited."""
@@ -118,7 +132,7 @@ class Listener:
         renewing = threading.Thread(target=keeper.run, args=(waiting,), daemon=True)
         renewing.start()
         try:
-            while not stop.is_set() and not keeper.lost.is_set():
+            while not (stop.is_set() or keeper.lost.is_set() or keeper.wanted.is_set()):
                 try:
                     stream = CallStream(self._redis, self._pbx.name, keeper.lease.epoch)
                     higher = stream.raise_epoch(begin=True)
@@ -137,7 +151,7 @@ class Listener:
                 except Unavailable as error:
                     self._say(error.message, "waiting for the database", why=error.message)
                 stop.wait(0.3)
-            if stop.is_set():
+            if not keeper.lost.is_set():
                 keeper.release("stopped")
             return None
         finally:

@@ -388,6 +388,8 @@ class PbxLease(Base):
     connected: Mapped[bool] = mapped_column(default=False)
     detail: Mapped[str] = mapped_column(String(300), default="")
     """What the link last said, for /readyz and the supervisor."""
+    wanted_at: Mapped[datetime | None]
+    """When a standby last said that it could work; asked only while the holder is not connected."""
 
 
 class Switch(Base):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from redis import Redis
-from rig import until
+from rig import RedisServer, until
 
 from bridge.domain.attempts import AttemptState
 from bridge.domain.calls import CallEvent, CallEventType
 from bridge.live import keys
 from bridge.live.calls import CallReader, CallStream
 from bridge.pbx.port import Receipts
-from bridge.services import lease
+from bridge.services import lease, standby
 from bridge.services.orders import Rate
 from bridge.services.publishing import Fenced, Outbox, Publisher
 from bridge.services.reconcile import TOO_LATE_SECONDS, Verdict, judge
+from bridge.services.standby import Standby
+from bridge.settings import Pbx
 from bridge.store.database import Sessions
 from bridge.store.models import PbxLease
 from bridge.store.queries import leases
@@ -186,6 +190,91 @@ def test_a_lease_that_was_taken_is_noticed_and_its_status_written(sessions: Sess
     until(keeper.lost.is_set)
     thread.join()
     assert not keeper.is_valid()
+
+
+@pytest.fixture
+def kept(sessions: Sessions) -> Iterator[lease.LeaseKeeper]:
+    """A lease that its holder renews."""
+    keeper = lease.claim(sessions, "lab", "one")
+    assert keeper is not None
+    stop = threading.Event()
+    thread = threading.Thread(target=keeper.run, args=(stop,))
+    thread.start()
+    yield keeper
+    stop.set()
+    keeper.wake()
+    thread.join()
+
+
+def wanted_at(sessions: Sessions) -> datetime | None:
+    with sessions.read() as session:
+        row = session.get(PbxLease, "lab")
+        assert row is not None
+        return row.wanted_at
+
+
+@pytest.mark.parametrize("without", ["PBX", "Redis"])
+def test_a_holder_who_cannot_work_gives_way_to_who_can(
+    sessions: Sessions, redis: Redis, kept: lease.LeaseKeeper, without: str
+) -> None:
+    kept.say(without != "PBX", "as it is")
+    kept.say_redis(without == "Redis")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        other = Standby(sessions, redis, Pbx(name="lab", port=server.getsockname()[1]))
+
+        def asked() -> bool:
+            other.look()
+            return kept.wanted.is_set()
+
+        until(asked, what="the holder to hear that it is wanted")
+    kept.release("given up")
+    taken = lease.claim(sessions, "lab", "two")
+    assert taken is not None and taken.lease.epoch == 2
+    assert wanted_at(sessions) is None
+
+
+def test_nobody_asks_a_holder_who_is_well_nor_for_what_is_out_of_reach(
+    sessions: Sessions, redis: Redis, kept: lease.LeaseKeeper, own_redis: RedisServer
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        kept.say(True, "connected")
+        until(lambda: leases_connected(sessions))
+        Standby(sessions, redis, Pbx(name="lab", port=port)).look()
+        assert wanted_at(sessions) is None
+        kept.say(False, "lost")
+        until(lambda: not leases_connected(sessions))
+        own_redis.stop()
+        nowhere = Redis.from_url(own_redis.url, protocol=2)
+        Standby(sessions, nowhere, Pbx(name="lab", port=port)).look()
+        nowhere.close()
+        assert wanted_at(sessions) is None
+    Standby(sessions, redis, Pbx(name="lab", port=port)).look()
+    assert wanted_at(sessions) is None
+    assert not kept.wanted.is_set()
+
+
+def leases_connected(sessions: Sessions) -> bool:
+    with sessions.read() as session:
+        row = session.get(PbxLease, "lab")
+        return row is not None and row.connected
+
+
+def test_who_gave_the_lease_up_leaves_it_to_others_and_asks_ever_more_seldom_in_vain(
+    sessions: Sessions, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(standby, "uptime", lambda: now[0])
+    other = Standby(sessions, redis, Pbx(name="lab"))
+    assert not other.gives_way()
+    pauses = []
+    for well in (True, False, False, True, False):
+        other.gave(well=well)
+        assert other.gives_way()
+        pauses.append(other._look_at - now[0])
+        now[0] += 2.1
+        assert not other.gives_way()
+    assert pauses == [3, 60, 120, 3, 60]
 
 
 def test_the_rate_spreads_dials_out() -> None:

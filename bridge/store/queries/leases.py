@@ -54,7 +54,12 @@ def claim(session: Session, pbx: str, holder: str, keep: timedelta) -> Lease | N
         update(PbxLease)
         .where(PbxLease.pbx == pbx, PbxLease.expires_at <= now)
         .values(
-            holder=holder, epoch=PbxLease.epoch + 1, expires_at=now + keep, connected=False, detail="starting"
+            holder=holder,
+            epoch=PbxLease.epoch + 1,
+            expires_at=now + keep,
+            connected=False,
+            detail="starting",
+            wanted_at=None,
         ),
     )
     if not taken:
@@ -88,6 +93,30 @@ def renew(session: Session, lease: Lease, keep: timedelta, connected: bool, deta
             .values(expires_at=clock(session) + keep, connected=connected, detail=detail[:300]),
         )
     )
+
+
+def ailing(session: Session, pbx: str) -> int | None:
+    """The epoch of a holder that is not connected; None where there is none, or it is well."""
+    return session.execute(
+        select(PbxLease.epoch).where(
+            PbxLease.pbx == pbx, PbxLease.connected.is_(False), PbxLease.expires_at > clock(session)
+        )
+    ).scalar_one_or_none()
+
+
+def ask(session: Session, pbx: str, epoch: int) -> None:
+    """Tell that holder, if it is still not connected, that somebody else could work."""
+    session.execute(
+        update(PbxLease)
+        .where(PbxLease.pbx == pbx, PbxLease.epoch == epoch, PbxLease.connected.is_(False))
+        .values(wanted_at=clock(session))
+    )
+
+
+def is_wanted(session: Session, lease: Lease, lately: timedelta) -> bool:
+    """Whether a standby asked for our lease so lately that it surely waits for it still."""
+    asked = session.execute(select(PbxLease.wanted_at).where(*_ours(lease))).scalar_one_or_none()
+    return asked is not None and asked > clock(session) - lately
 
 
 def outgrow(session: Session, lease: Lease, epoch: int) -> Lease | None:
