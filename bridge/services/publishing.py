@@ -27,6 +27,8 @@ _WINDOW_EVENTS = 20_000
 _WINDOW_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 _ACKNOWLEDGED_SECONDS = 0.25
+_GATHER_SECONDS = 0.005
+"""What follows so soon upon a batch waits for the next one: a round trip to Redis costs as much as many events."""
 _KEPT_WHEN_FULL = frozenset(
     {
         CallEventType.STARTED,
@@ -70,6 +72,7 @@ class Outbox:
     def add(self, events: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
         """Called from the link's thread."""
         with self._filled:
+            waits = not self._chunks
             last = self._chunks[-1] if self._chunks else None
             if last is None or len(last.events) + len(events) > _CHUNK_EVENTS:
                 last = Chunk()
@@ -79,7 +82,8 @@ class Outbox:
             self._count += len(events)
             if self._count > self._bound:
                 self._thin()
-            self._filled.notify()
+            if waits:
+                self._filled.notify()
 
     def take(self, seconds: float) -> Chunk | None:
         """The next chunk, or None after waiting that long."""
@@ -143,6 +147,8 @@ class Publisher:
         self._base: dict[str, str] = dict(live)
         """The states as they were before the window's first chunk."""
         self._batch = 0
+        self._kept = 0
+        """Events in the window."""
         self._looked = 0.0
         self._asked = 0.0
         self._acknowledged: str | None = None
@@ -185,6 +191,7 @@ class Publisher:
     def step(self, seconds: float) -> None:
         """Publish one chunk, or wait that long for one. Raises Fenced, and redis' errors."""
         if not self._todo:
+            self._gather()
             chunk = self._outbox.take(seconds)
             if chunk is not None:
                 self._batch += 1
@@ -212,8 +219,14 @@ class Publisher:
             self.published += len(chunk.encoded or [])
         chunk.id, chunk.at = answer.id, time.monotonic()
         self._window.append(chunk)
+        self._kept += len(chunk.encoded or [])
         self._looked = chunk.at
         self._prune()
+
+    def _gather(self) -> None:
+        left = (self._window[-1].at if self._window else 0.0) + _GATHER_SECONDS - time.monotonic()
+        if left > 0 and len(self._outbox) < _CHUNK_EVENTS:
+            time.sleep(left)
 
     def _handle(self, answer: Answer) -> None:
         if answer.published is Published.FENCED:
@@ -236,7 +249,7 @@ class Publisher:
         again = list(self._window)[len(self._window) - keep :]
         base = self._state(len(self._window) - keep)
         self._put_back(again[0].batch if again else self._batch + 1 - len(self._todo), base)
-        self._base, self._window = base, deque()
+        self._base, self._window, self._kept = base, deque(), 0
         self._todo.extendleft(reversed(again))
         log.warning("Redis was flushed; the live calls are restored", republished=len(again))
 
@@ -250,7 +263,7 @@ class Publisher:
             log.error("Redis lost more call events than are still known here; there is a gap in rb:calls")
         again = [chunk for chunk in self._window if chunk.batch > last]
         for _ in again:
-            self._window.pop()
+            self._kept -= len(self._window.pop().encoded or [])
         self._todo.extendleft(reversed(again))
         if again:
             log.warning("Redis had lost its last call events; they are published again", batches=len(again))
@@ -267,11 +280,10 @@ class Publisher:
         return states
 
     def _prune(self) -> None:
-        total = sum(len(chunk.encoded or []) for chunk in self._window)
         oldest = time.monotonic() - _WINDOW_SECONDS
-        while self._window and (total > _WINDOW_EVENTS or self._window[0].at < oldest):
+        while self._window and (self._kept > _WINDOW_EVENTS or self._window[0].at < oldest):
             gone = self._window.popleft()
-            total -= len(gone.encoded or [])
+            self._kept -= len(gone.encoded or [])
             _apply(self._base, gone.live)
 
     def _ask_acknowledged(self) -> None:
