@@ -57,7 +57,8 @@ class AmiLink:
         self.sink_faults = 0
         """Batches that the sink did not take."""
         self._refused = 0
-        """Messages that the reading connections of the past could not use."""
+        """Messages that the reading connections of the past could not use, and the events that these heard."""
+        self._heard = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._ending: asyncio.Event | None = None
@@ -161,6 +162,7 @@ class AmiLink:
                 finally:
                     self._events = None
                     self._refused += session.refused
+                    self._heard += session.events
                     self._synced = False
                     self._gathered = None
                     session.close()
@@ -317,7 +319,8 @@ class AmiLink:
         """See PbxLink."""
         session = self._events
         refused = self._refused + (0 if session is None else session.refused)
-        return {"refused": refused, "faults": self.tracker.faults, "sink_faults": self.sink_faults}
+        events = self._heard + (0 if session is None else session.events)
+        return {"events": events, "refused": refused, "faults": self.tracker.faults, "sink_faults": self.sink_faults}
 
     def dial(self, order: DialOrder) -> Outcome:
         """See PbxLink."""

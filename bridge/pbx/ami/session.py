@@ -141,6 +141,11 @@ class Session:
         return not self._wire.closed
 
     @property
+    def events(self) -> int:
+        """Events so far, with those that nobody hears."""
+        return self._wire.events
+
+    @property
     def refused(self) -> int:
         """Messages so far that could not be used."""
         return self._wire.decoder.skipped

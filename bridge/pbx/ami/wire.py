@@ -64,6 +64,7 @@ class Wire(AMIProtocol):  # type: ignore[misc]
         self.closed = False
         self.received = 0
         """Bytes so far; a peer that sends any is alive."""
+        self._events = 0
         self.factory: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -85,6 +86,11 @@ class Wire(AMIProtocol):  # type: ignore[misc]
         self.transport.write(frame)
         future: asyncio.Future[Any] = action.future
         return future
+
+    @property
+    def events(self) -> int:
+        """Events so far, with those that nobody hears."""
+        return self._events + self.decoder.ignored
 
     def drop(self, action_id: str) -> None:
         """Wait no longer for that reply; if it still comes, it is ignored."""
@@ -108,6 +114,7 @@ class Wire(AMIProtocol):  # type: ignore[misc]
             elif message.event:
                 events.append(message)
         if events:
+            self._events += len(events)
             self._on_events(events)
         if fault is not None:
             self._end(f"what the PBX sent is not understood: {fault}")

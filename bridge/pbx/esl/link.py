@@ -69,7 +69,8 @@ class EslLink:
         """Batches that the sink did not take."""
         self._watch = Watch()
         self._refused: Counter[str] = Counter()
-        """What the reading connections of the past refused, by reason."""
+        """What the reading connections of the past refused, by reason, and how many events these heard."""
+        self._heard = 0
         self._hub = HubThread(f"esl-{pbx.name}", self._keepers)
         self._events: Session | None = None
         self._commander = Commander(
@@ -157,6 +158,7 @@ class EslLink:
             self._gathered = None
             # A new one each time: another thread may be looking through the old one.
             self._refused = self._refused + session.counts
+            self._heard += session.events
             session.close()
 
     def _come_up(self, session: Session) -> None:
@@ -288,6 +290,7 @@ class EslLink:
         refused = self._refused + self._commander.refused + (Counter() if session is None else session.counts)
         return {
             **refused,
+            "events": self._heard + (0 if session is None else session.events),
             "refused": refused.total(),
             "faults": self.tracker.faults,
             "sink_faults": self.sink_faults,

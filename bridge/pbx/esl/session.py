@@ -182,6 +182,11 @@ class Session:
         return not self._wire.closed
 
     @property
+    def events(self) -> int:
+        """Events so far."""
+        return self._wire.events
+
+    @property
     def counts(self) -> Counter[str]:
         """What came and was refused, by reason. From any thread: each is copied before it is looked through."""
         refused, odd = dict(self._wire.decoder.refused), dict(self._wire.counts)

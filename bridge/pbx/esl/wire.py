@@ -54,6 +54,8 @@ class Wire(InboundESL):  # type: ignore[misc]
         """Bytes so far."""
         self.frames = 0
         """Whole frames so far."""
+        self.events = 0
+        """Of these, events."""
         self.counts: Counter[str] = Counter()
         """What came and fits nothing: `stray_replies`, `other_frames`."""
 
@@ -109,6 +111,7 @@ class Wire(InboundESL):  # type: ignore[misc]
             else:
                 self.handle_event(frame)
         if events:
+            self.events += len(events)
             self._on_events(events)
         if fault is not None:
             self._end(f"what the PBX sent is not understood: {fault}")

@@ -193,6 +193,10 @@ class FakeAsterisk:
         """Connections signed in that hear events."""
         return sum(connection.events for connection in self._connections)
 
+    def sockets(self) -> list[socket.socket]:
+        """Of the connections signed in that hear events."""
+        return [connection.sock for connection in list(self._connections) if connection.events]
+
     # --- the protocol ---
 
     def _accept(self, server: socket.socket) -> None:

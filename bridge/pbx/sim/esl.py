@@ -238,6 +238,10 @@ class FakeFreeSWITCH(Api):
         """The commands so far that start so, such as `bgapi originate`."""
         return [command for _, command, _ in list(self.commands) if command.startswith(start)]
 
+    def sockets(self) -> list[socket.socket]:
+        """Of the connections that subscribed to events."""
+        return [client.sock for client in list(self._clients) if client.names]
+
     # --- the protocol ---
 
     def _accept(self, server: socket.socket) -> None:
