@@ -40,7 +40,8 @@ class ScriptedPbx:
         self.acts: list[dict[str, str | None]] = []
         """Actions that arrived, in order."""
         self.acted: dict[str, Any] = {"reason": "done"}
-        """What an action is answered; empty is silence."""
+        """What an action is answered; empty is silence, until `answer_acts`."""
+        self._unanswered: list[tuple[socket.socket, dict[str, Any]]] = []
         self.alive: set[str] = set()
         """Attempts whose call is up."""
         self.receipts: dict[str, tuple[bool | None, bool | None]] = {}
@@ -81,6 +82,13 @@ class ScriptedPbx:
             if end:
                 self.ended.add(call)
             self._tell({"call": call, "steps": self.steps[call], "ended": end})
+
+    def answer_acts(self, **answer: Any) -> None:
+        """Say now what became of the actions that were met with silence."""
+        with self._lock:
+            waiting, self._unanswered = self._unanswered, []
+            for link, reply in waiting:
+                _send(link, reply | answer)
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         for link in list(self._links):
@@ -137,6 +145,7 @@ class ScriptedPbx:
             elif "act" in message:
                 self.acts.append(message["act"])
                 if not self.acted:
+                    self._unanswered.append((link, reply))
                     return
                 reply |= self.acted
             elif "receipts" in message:
