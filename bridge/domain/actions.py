@@ -85,7 +85,10 @@ NEEDS: Mapping[Action, frozenset[str]] = MappingProxyType(
 WATCHING = frozenset({Action.LISTEN, Action.WHISPER, Action.BARGE})
 """What a supervisor does in a call of others."""
 TO_OWN_PHONE = WATCHING | {Action.RETRIEVE, Action.PICKUP}
-"""The device of who asks rings first, so an outcome may take as long as it rings."""
+"""The device of who asks rings first."""
+
+_RINGS = TO_OWN_PHONE | {Action.CONFERENCE}
+"""Done only once somebody has answered."""
 
 _PATTERNS = {
     "to": re.compile(TO),
@@ -119,4 +122,4 @@ def check(action: Action, values: Mapping[str, str | None]) -> None:
 
 def outcome_seconds(action: Action, ring_seconds: int) -> float:
     """How long one waits for what the PBX says of it, once it was sent."""
-    return _OUTCOME_SECONDS + (ring_seconds if action in TO_OWN_PHONE else 0)
+    return _OUTCOME_SECONDS + (ring_seconds if action in _RINGS else 0)

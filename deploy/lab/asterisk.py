@@ -6,7 +6,7 @@ import re
 from typing import Any, ClassVar
 
 import ringbridge_dialplan
-from ringbridge_lab import places
+from ringbridge_lab import places, tones
 from ringbridge_lab.ami import Ami
 from ringbridge_lab.company import EXTENSIONS, SOFTPHONES, Place
 from ringbridge_lab.errors import LabError
@@ -43,16 +43,19 @@ def write_asterisk(place: Place, *, phone_sip: int, trunk_sip: int) -> None:
             "WITNESS": place.lab / "witness.log",
             "CALLS": place.lab / "callers.log",
             "HEARD": place.lab / "heard",
+            "MUSIC": own / "music",
         },
     )
 
 
 def _write_data(place: Place) -> None:
-    """What the installation brings, with one sound of our own: a transfer by code ends where its prompt is missing."""
+    """What the installation brings, and sounds of our own: a transfer by code ends where its prompt is missing."""
     data = place.own / "data"
     sounds = data / "sounds" / "en"
     sounds.mkdir(parents=True, exist_ok=True)
     (sounds / "pbx-transfer.ulaw").write_bytes(b"\xff" * 160)
+    tones.write(sounds / "lab" / "notice.ulaw", tones.NOTICE, 2.0)
+    tones.write(place.own / "music" / "tone.ulaw", tones.MUSIC, 5.0)
     for brought in place.installation.data.glob("*"):
         if brought.name != "sounds":
             (data / brought.name).symlink_to(brought)

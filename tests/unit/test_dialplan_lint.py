@@ -26,7 +26,19 @@ FOREVER_ALLOWED = {
     "Set",
     "UserEvent",
 }
-FUNCTIONS = {"CALLERID", "CHANNEL", "DB", "DB_DELETE", "DB_EXISTS", "FILTER", "IF", "LOCK", "PJSIP_HEADER"}
+ACTING = {
+    "Answer",
+    "BridgeAdd",
+    "ChanSpy",
+    "MixMonitor",
+    "MusicOnHold",
+    "ParkedCall",
+    "PickupChan",
+    "Playback",
+    "Wait",
+}
+"""What `ringbridge-act` may do beside (and SoftHangup, to its own music); the other contexts may not."""
+FUNCTIONS = {"CALLERID", "CDR_PROP", "CHANNEL", "DB", "DB_DELETE", "DB_EXISTS", "FILTER", "IF", "LOCK", "PJSIP_HEADER"}
 FUNCTIONS |= {"REGEX", "UNLOCK"}
 FROM_OUTSIDE = {
     "RB_ATTEMPT",
@@ -39,6 +51,34 @@ FROM_OUTSIDE = {
     "RB_AGENT_RING",
     "RB_CUSTOMER_RING",
 }
+ACT = "ringbridge-act"
+GOOD = {
+    "RB_COMMAND": ["f44868bd-339b-40cb-a91b-6931e2120fb5"],
+    "RB_UNTIL": ["1790000000"],
+    "RB_LEG": ["1795374259.1", "pbx-east-1795374259.1", "f44868bd-339b-40cb-a91b-6931e2120fb5"],
+    "RB_CHANNEL": ["PJSIP/101-0000002a", "DAHDI/i1/4-1", "Local/101@agents-00000001;1", "IAX2/trunk-4"],
+    "RB_SOUND": ["beep", "en/digits/1", "custom/please_wait-2"],
+    "RB_FILE": ["ringbridge/pbx-1795374259.1-1795374260.wav"],
+    "RB_LOT": ["default", "lot_2"],
+    "RB_SLOT": ["701"],
+}
+"""What an action may need, each with values as they come."""
+NEEDS = {
+    "hold": {"begin"},
+    "play": {"begin", "RB_SOUND"},
+    "rest": {"begin"},
+    "held": {"leg"},
+    "tell-one": {"leg"},
+    "tell-both": {"leg"},
+    "record": {"leg", "RB_FILE"},
+    "listen": {"leg"},
+    "whisper": {"leg"},
+    "barge": {"leg"},
+    "pickup": {"channel"},
+    "retrieve": {"begin", "RB_LOT", "RB_SLOT"},
+    "third": {"channel"},
+}
+"""By which checks each extension of `ringbridge-act` begins, before it does anything."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +123,15 @@ def extension(context: str, name: str) -> list[Step]:
 
 
 def test_the_contexts_are_those_that_ringbridge_originates_into() -> None:
-    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-go"}
+    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-go", ACT}
     assert extension("ringbridge-leg", "first") and extension("ringbridge-go", "second")
 
 
 def test_no_application_or_function_beyond_the_few_that_are_needed() -> None:
     """No System, no SHELL, no FILE, no CURL, no Exec: what is not in the list is not in the plan."""
-    assert {step.application for step in STEPS} == FOREVER_ALLOWED
+    assert {step.application for step in STEPS if step.context != ACT} == FOREVER_ALLOWED
+    acting = {step.application for step in STEPS if step.context == ACT}
+    assert acting == FOREVER_ALLOWED - {"NoOp"} | ACTING
     used = set(re.findall(r"\b([A-Z][A-Z_]+)\(", "\n".join(step.arguments for step in STEPS)))
     assert used == FUNCTIONS
 
@@ -110,7 +152,7 @@ def test_every_goto_has_somewhere_to_go() -> None:
     known = {(step.context, step.extension) for step in STEPS}
     for step in STEPS:
         for context, name in re.findall(r"(ringbridge-\w+)[,^]([^,^]+)[,^]1", step.arguments):
-            assert (context, name) in known or name == "${RB_NUMBER}", step
+            assert (context, name) in known or name in ("${RB_NUMBER}", "${GOSUB_RETVAL}"), step
         if step.application == "GotoIf":
             target = step.arguments.rpartition("?")[2]
             if re.fullmatch(r"\w+", target):
@@ -125,7 +167,7 @@ def test_every_way_ends(subtests: object = None) -> None:
 
 
 def test_nothing_is_dialled_before_check_and_receipt() -> None:
-    dialling = {(step.context, step.extension) for step in STEPS if step.application == "Dial"}
+    dialling = {(step.context, step.extension) for step in STEPS if step.application == "Dial" and step.context != ACT}
     assert dialling == {("ringbridge-leg", "agent"), ("ringbridge-leg", "_[+0-9]!")}
     for context, name in dialling:
         steps = extension(context, name)
@@ -186,11 +228,74 @@ def test_every_variable_from_outside_is_checked_by_a_whole_pattern() -> None:
     assert patterns["RB_NUMBER"].replace("[+]", r"\+") == r"^\+?[0-9]{3,15}$"
 
 
+def test_an_action_dials_nobody_but_its_own_music() -> None:
+    assert [step.arguments for step in STEPS if step.application == "Dial" and step.context == ACT] == [
+        "Local/music@ringbridge-act/n,5"
+    ]
+
+
+def checks(name: str) -> dict[str, str]:
+    """The pattern of each variable that an extension of `ringbridge-act` looks at."""
+    found = {}
+    for step in extension(ACT, name):
+        match = re.match(r'\$\[\$\{REGEX\("(\^.*\$)" \$\{(RB_\w+)\}\)\} = 0\]\?', step.arguments)
+        if step.application == "GotoIf" and match:
+            found[match[2]] = match[1].replace("\\\\;", ";")
+    return found
+
+
+def act_patterns() -> dict[str, str]:
+    """All of them."""
+    names = (*NEEDS, "begin", "leg", "channel")
+    return {variable: pattern for name in names for variable, pattern in checks(name).items()}
+
+
+def test_an_action_begins_with_its_checks() -> None:
+    """Nothing happens, and no value reaches an application, before the whole of it was matched."""
+    names = {step.extension for step in STEPS if step.context == ACT}
+    assert names == {*NEEDS, "music", "unhold", "over", "stale", "invalid", "begin", "leg", "channel"}
+    for name, needs in NEEDS.items():
+        [first] = needs & {"begin", "leg", "channel"}
+        steps = extension(ACT, name)
+        assert (steps[0].application, steps[0].arguments) == ("Gosub", f"{ACT},{first},1")
+        gate = f'$["${{GOSUB_RETVAL}}" != "ok"]?{ACT},${{GOSUB_RETVAL}},1'
+        assert (steps[1].application, steps[1].arguments) == ("GotoIf", gate)
+        own = needs - {first}
+        assert set(checks(name)) == own
+        for step in steps[2 : 2 + len(own)]:
+            assert step.application == "GotoIf" and step.arguments.endswith(f"= 0]?{ACT},invalid,1")
+        checked = {"RB_COMMAND", "RB_UNTIL", *own, *checks("begin"), *checks(first)}
+        used = set(re.findall(r"\$\{(RB_\w+)\}", "\n".join(step.arguments for step in steps)))
+        assert used <= checked, name
+
+
+def test_the_checks_let_only_plain_values_through() -> None:
+    patterns = act_patterns()
+    assert set(patterns) == set(GOOD)
+    for variable, pattern in patterns.items():
+        for good in GOOD[variable]:
+            assert re.fullmatch(pattern, good), (variable, good)
+        for evil in ("", "a b", "x,1", "x&y", "x|y", "x)", "${X}", "$[1]", 'x"', "x\\y", "x\ny", "x^y", "x?y", "../x"):
+            assert not re.fullmatch(pattern, evil), (variable, evil)
+    assert not re.fullmatch(patterns["RB_CHANNEL"], "PJSIP/101;rm")
+    assert not re.fullmatch(patterns["RB_FILE"], "ringbridge/../x.wav")
+
+
+def test_python_and_dialplan_check_alike() -> None:
+    from bridge.pbx.ami.orders import ACT_VALUES
+
+    assert set(act_patterns()) == {*ACT_VALUES, "RB_COMMAND", "RB_UNTIL"}
+    for variable, good in GOOD.items():
+        if variable in ACT_VALUES:
+            assert all(ACT_VALUES[variable].fullmatch(value) for value in good), variable
+
+
 def test_unchecked_values_meet_only_regex_and_filter() -> None:
     """Before the check, a value may not stand in an expression, where its quotes would be code."""
     gated = {
         ("ringbridge-leg", name) for name in ("agent", "customer", "_[+0-9]!", "over", "refused", "stale", "receipt")
     }
+    gated |= {(ACT, name) for name in (*NEEDS, "over", "stale", "begin")}
     for step in STEPS:
         if (step.context, step.extension) in gated:
             continue
@@ -211,7 +316,7 @@ def test_test_and_set_happen_under_one_lock_that_is_always_given_back() -> None:
 
 
 def test_the_attempts_id_travels_in_the_invite() -> None:
-    dials = [step.arguments for step in STEPS if step.application == "Dial"]
+    dials = [step.arguments for step in STEPS if step.application == "Dial" and step.context != ACT]
     assert dials and all("b(ringbridge-leg^header^1(${RB_ATTEMPT}))" in text for text in dials)
     (header, _) = extension("ringbridge-leg", "header")
     assert "PJSIP_HEADER(add,X-Ringbridge-Attempt)=${ARG1}" in header.arguments

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from bridge.domain.errors import RingbridgeError
+from bridge.pbx.ami.actions import Actions
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.hearing import DIAL_ACTION
 from bridge.pbx.ami.orders import RECEIPTS, originate
@@ -47,6 +48,9 @@ class Commander:
         self._changed = changed
         self._session: Session | None = None
         self._tried = asyncio.Event()
+        self._actions = Actions(tracker)
+        self.reports = self._actions.reports
+        """To be shown every event, once the tracker has heard it."""
         self.fault = "not connected yet"
         """Why there is no connection, for a person."""
 
@@ -169,7 +173,14 @@ class Commander:
 
     async def act(self, order: ActionOrder, deadline: float) -> Outcome:
         """Do something to a call; `deadline` is in seconds from now. See PbxLink."""
-        return Outcome(False, Reason.REFUSED, "not built yet")
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if uptime() >= order.until:
+            return Outcome(False, Reason.STALE, "it is too late for this; nothing was done")
+        if not self._synced():
+            return Outcome(False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was done")
+        return await self._actions.act(session, order)
 
     async def receipts(self, attempt: str) -> Receipts:
         """What AstDB says of the attempt's legs. See PbxLink."""

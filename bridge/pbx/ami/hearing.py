@@ -6,6 +6,10 @@ from bridge.pbx.ami.codec import Message
 
 DIAL_ACTION = "rb-dial-"
 """How the ActionIDs of our originates begin; the attempt follows."""
+ACT_ACTION = "rb-act-"
+"""The same of originates that an action on a call needs; the command follows."""
+REPORTED = frozenset({"ChanSpyStart", "ParkedCall"})
+"""Events that no tracker needs, and that tell what became of an action."""
 
 HEARD: dict[str, str] = {
     "Newchannel": "new_channel",

@@ -12,8 +12,8 @@ from bridge.pbx.ami.dialogue import Dialogue, LoginRefused
 from bridge.pbx.findings import Finding, Verdict
 from bridge.settings import Pbx
 
-CONTEXTS = ("ringbridge-leg", "ringbridge-go")
-DIALPLAN_VERSION = 2
+CONTEXTS = ("ringbridge-leg", "ringbridge-go", "ringbridge-act")
+DIALPLAN_VERSION = 3
 """Of ringbridge.conf: what its extension `version` must say at least."""
 _FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}
 """CVE-2024-42365: from here on an AMI user with `originate` alone cannot reach code execution."""

@@ -257,6 +257,7 @@ class AmiLink:
 
     def _track(self, messages: list[Message]) -> None:
         self._deliver(self.tracker.feed(messages, time.time()))
+        self._commander.reports.hear(messages)
 
     def _deliver(self, batch: Batch) -> None:
         if batch.events or batch.live:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from bridge.pbx.ami.aides import CONTEXT, Role, aide_id
 from bridge.pbx.ami.codec import LocalError
 from bridge.pbx.port import DialOrder
 
@@ -16,6 +17,20 @@ _FIRST_LEG_SLACK = 10
 _LAST_SECOND = range(1_000_000_000, 10_000_000_000)
 CHANNEL = "Local/first@ringbridge-leg"
 RECEIPTS = "ringbridge"
+_CONTEXT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,79}")
+_TO = re.compile(r"\+?[0-9*]{2,15}")
+_PHONE = re.compile(r"(PJSIP|SIP)/[A-Za-z0-9_.-]{1,64}")
+_UID = re.compile(r"[A-Za-z0-9._-]{1,80}")
+_SHOWN = re.compile(r"\+?[0-9]{2,15}")
+ACT_VALUES = {
+    "RB_LEG": _UID,
+    "RB_CHANNEL": re.compile(r"[A-Za-z0-9]{1,20}/[A-Za-z0-9@.:/_+-]{1,120}(;[12])?"),
+    "RB_SOUND": re.compile(r"[A-Za-z0-9_-]{1,100}(/[A-Za-z0-9_-]{1,100}){0,9}"),
+    "RB_FILE": re.compile(r"ringbridge/[A-Za-z0-9_-][A-Za-z0-9._-]{0,120}\.wav"),
+    "RB_LOT": re.compile(r"[A-Za-z0-9_-]{1,64}"),
+    "RB_SLOT": re.compile(r"[0-9]{1,10}"),
+}
+"""As the dialplan checks them."""
 
 
 def originate(order: DialOrder, until: int) -> dict[str, str | list[str]]:
@@ -58,6 +73,68 @@ def originate(order: DialOrder, until: int) -> dict[str, str | list[str]]:
         "Async": "true",
         "Variable": [f"{name}={value}" for name, value in variables.items()],
     }
+
+
+def aide(
+    role: Role,
+    command: str,
+    *,
+    channel: str,
+    exten: str,
+    leg: str,
+    until: int,
+    ring_seconds: float,
+    shown: str | None = None,
+    **variables: str,
+) -> dict[str, str | list[str]]:
+    """The fields of the Originate that makes a channel for an action. Raises LocalError as `originate` does.
+
+    `leg` is the leg for which it is there; `variables` are what its extension in our context needs.
+    """
+    _match(_UID, leg, "leg")
+    for name, value in variables.items():
+        _match(ACT_VALUES[name], value, name)
+    if until not in _LAST_SECOND:
+        raise LocalError("the PBX's clock is not of this age", field="until")
+    given = {"RB_COMMAND": command, "RB_UNTIL": str(until), **variables}
+    fields: dict[str, str | list[str]] = {
+        "Channel": channel,
+        "ChannelId": aide_id(role, command),
+        "OtherChannelId": f"{aide_id(role, command)}-2",
+        "Account": leg,
+        "Context": CONTEXT,
+        "Exten": exten,
+        "Priority": "1",
+        "Timeout": str(max(1, round(ring_seconds * 1000))),
+        "Async": "true",
+        "Variable": [f"{name}={value}" for name, value in given.items()],
+    }
+    if shown is not None and _SHOWN.fullmatch(shown):
+        fields["CallerID"] = f"<{shown}>"
+    return fields
+
+
+def inner(extension: str) -> str:
+    """A Local channel whose far half does something in our context."""
+    return f"Local/{extension}@{CONTEXT}/n"
+
+
+def phone(device: str) -> str:
+    """A phone that is to ring. Raises LocalError for anything else."""
+    _match(_PHONE, device, "device")
+    return device
+
+
+def way_to(to: str, context: str) -> str:
+    """Who is called as an agent's phone would. Raises LocalError."""
+    return "Local/{Exten}@{Context}".format(**dialled(to, context))
+
+
+def dialled(to: str, context: str) -> dict[str, str]:
+    """The fields that say where to. Raises LocalError."""
+    _match(_TO, to, "to")
+    _match(_CONTEXT_NAME, context, "context")
+    return {"Exten": to, "Context": context}
 
 
 def _match(pattern: re.Pattern[str], value: str, name: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.calls import Expected
+from bridge.pbx.ami.aides import Aide, Role
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.names import HIDDEN, facts, may_be_restricted
 from bridge.pbx.ami.tracker import Tracker
@@ -60,6 +61,7 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     _adopt(tracker, seen, now)
     kinds = {item.get("BridgeUniqueid", ""): item.get("BridgeType", "basic") for item in snapshot.bridges}
     _rejoin(tracker, seen, kinds, now)
+    _rehold(tracker, seen, now)
     _requeue(tracker, snapshot.queued, now)
     appeared = greet_new(book, known_before, since, now)
     return Resynced(book.take(), appeared, vanished)
@@ -172,6 +174,18 @@ def _rejoin(
             # Nobody saw who dialled a wire, so none is taken for a consultation.
             channel.dialled = True
             tracker.hear(Message(enters.items()), now)
+
+
+def _rehold(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) -> None:
+    """Who is held by a channel of ours is held as long as that is there."""
+    for uid in [uid for uid in tracker.aides if uid not in seen]:
+        tracker.hear(Message({"Event": "Hangup", "Uniqueid": uid}.items()), now)
+    for aide in list(tracker.aides.values()):
+        if aide.role is Role.HOLD and not aide.far:
+            tracker.held_by(aide, now)
+    for channel in list(tracker.book.channels.values()):
+        if channel.holder and channel.holder not in seen:
+            tracker.held_no_more(Aide(channel.holder, "", Role.HOLD, "", channel.uid, far=False), now)
 
 
 def _requeue(tracker: Tracker, queued: tuple[Mapping[str, str], ...], now: float) -> None:

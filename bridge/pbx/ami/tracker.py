@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from bridge.domain.calls import CallEventType, Directory, Expected, Remembered
 from bridge.pbx.ami import transfers
+from bridge.pbx.ami.aides import JOINS, Aide, Aides, Role, is_inner
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.hearing import DIAL_ACTION, HEARD, event_time, number
 from bridge.pbx.ami.names import facts
@@ -34,6 +35,8 @@ class Tracker:
     def __init__(self, pbx: str, trunks: tuple[str, ...] = (), directory: Directory | None = None) -> None:
         self.parties = Parties(trunks, directory or Directory())
         self.book = Book(pbx, self.parties)
+        self.aides = Aides()
+        """The PBX's channels for actions of ours, by id. Only those that join a call are in the book."""
         self.faults = 0
         """Events whose hearing failed."""
         self._table = {name: getattr(self, method) for name, method in HEARD.items()}
@@ -90,11 +93,15 @@ class Tracker:
             return
         state = int(event.get("ChannelState", "0"))
         name = event["Channel"]
+        aide = self.aides.born(event)
+        joins = aide is not None and aide.role in JOINS and aide.leg != ""
+        if not joins and (aide is not None or is_inner(name)):
+            return
         channel = Channel(
             uid=uid,
             name=name,
             born=at,
-            link=event.get("Linkedid") or uid,
+            link=aide.leg if aide is not None else event.get("Linkedid") or uid,
             chosen=not _BORN.search(uid),
             **facts(name),
             state=state,
@@ -106,7 +113,7 @@ class Tracker:
         channel.trunk = channel.real and self.parties.is_trunk(channel.device)
         self._withhold(channel)
         call = self.book.add_channel(channel)
-        if channel.outgoing and channel.uid == call.first and not channel.wire:
+        if joins or (channel.outgoing and channel.uid == call.first and not channel.wire):
             channel.dialled = True
 
     def new_caller_id(self, event: Message, at: float) -> None:
@@ -193,6 +200,9 @@ class Tracker:
             call.ended_by = self.book.party(channel) if channel.real else None
 
     def hangup(self, event: Message, at: float) -> None:
+        aide = self.aides.gone(event.get("Uniqueid", ""))
+        if aide is not None and aide.role is Role.HOLD:
+            self.held_no_more(aide, at)
         found = self._channel(event)
         if found is None:
             return
@@ -217,7 +227,10 @@ class Tracker:
     # --- dials ---
 
     def dial_begin(self, event: Message, at: float) -> None:
-        leg = self.book.channels.get(event.get("DestUniqueid", ""))
+        dialled = event.get("DestUniqueid", "")
+        for birth in self.aides.placed(dialled, event.get("DestAccountCode", "")):
+            self.new_channel(birth, at)
+        leg = self.book.channels.get(dialled)
         if leg is None:
             return
         dialler = self.book.channels.get(event.get("Uniqueid", ""))
@@ -279,8 +292,13 @@ class Tracker:
             self.book.refuse(action.removeprefix(DIAL_ACTION), at)
 
     def user_event(self, event: Message, at: float) -> None:
-        """Our dialplan says that a leg came to nothing; where there never was one, nothing else does."""
-        if event.get("UserEvent") != "Ringbridge" or event.get("Result") != "over":
+        """Our dialplan says that somebody is held, or that a leg came to nothing: where none was, nothing else does."""
+        if event.get("UserEvent") != "Ringbridge":
+            return
+        aide = self.aides.get(event.get("Uniqueid", ""))
+        if aide is not None and aide.role is Role.HOLD and event.get("Result") == "held":
+            self.held_by(aide, at)
+        if event.get("Result") != "over":
             return
         found = self._channel(event)
         if found is None or found[1].attempt is None or found[1].attempt != event.get("Attempt"):
@@ -310,6 +328,9 @@ class Tracker:
             call.transferred_by = PARKING
         channel.parked = kind == "parking"
         join(book, channel, at)
+        if call.transferred_by == PARKING and len(book.people(call)) > 1:
+            # Fetched by a leg of its own call: nothing is merged.
+            call.transferred_by = None
         touched = dict.fromkeys((before, channel.call, book.side(channel)))
         touched.update(dict.fromkeys(book.side(other) for other in book.reach(channel)))
         for call_id in touched:
@@ -377,11 +398,32 @@ class Tracker:
     def unhold(self, event: Message, at: float) -> None:
         found = self._channel(event)
         # A transfer by the phone takes a hold back that never was.
-        if found is None or not found[0].held:
+        if found is None or not found[0].held or found[0].holder:
             return
         channel, call = found
         channel.held = False
         self.book.emit(call, CallEventType.RESUMED, at, {"by": shown(self.book.party(channel))})
+
+    def held_by(self, aide: Aide, at: float) -> None:
+        """A channel of ours holds whom this leg talks with."""
+        own = self.book.channels.get(aide.leg)
+        if own is None:
+            return
+        own.holder = aide.uid
+        if not own.held:
+            own.held = True
+            call = self.book.calls[own.call]
+            self.book.start(call, at)
+            self.book.emit(call, CallEventType.HELD, at, {"by": shown(self.book.party(own))})
+
+    def held_no_more(self, aide: Aide, at: float) -> None:
+        """That channel is gone."""
+        own = self.book.channels.get(aide.leg)
+        if own is None or own.holder != aide.uid:
+            return
+        own.holder, own.held = "", False
+        call = self.book.calls[own.call]
+        self.book.emit(call, CallEventType.RESUMED, at, {"by": shown(self.book.party(own))})
 
     # --- transfers ---
 

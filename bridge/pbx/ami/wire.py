@@ -34,6 +34,15 @@ NEVER_AGAIN = (
     "bridgelist",
     "queuestatus",
     "getvar",
+    "setvar",
+    "redirect",
+    "blindtransfer",
+    "atxfer",
+    "cancelatxfer",
+    "park",
+    "parkedcalls",
+    "playdtmf",
+    "mixmonitormute",
 )
 MAX_WAITING = 1000
 """Actions in flight on one connection."""

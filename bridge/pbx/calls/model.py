@@ -72,6 +72,8 @@ class Channel:
     hung_up: bool = False
     """It asked for its own end."""
     held: bool = False
+    holder: str = ""
+    """The channel of ours by which it holds the others; empty where the phone itself does."""
     parked: bool = False
     bridge: str | None = None
     guest_of: str | None = None
