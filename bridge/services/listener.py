@@ -26,6 +26,9 @@ from bridge.store.database import Sessions, open_database
 log = structlog.get_logger(__name__)
 
 _STANDBY_SECONDS = 0.2
+_FROZEN_SECONDS = 2.0
+"""A listener that is stopped in the middle of a transaction keeps the lease's row locked no longer than this; less than
+the lease itself is good for, so that a standby never waits."""
 
 
 def run(settings: Settings, pbx_name: str, opener: OpenLink | None = None) -> None:
@@ -45,7 +48,7 @@ def run(settings: Settings, pbx_name: str, opener: OpenLink | None = None) -> No
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, told)
         signal.signal(signal.SIGINT, told)
-    sessions = open_database(settings)
+    sessions = open_database(settings, idle_seconds=_FROZEN_SECONDS)
     try:
         Listener(settings, pbx, sessions, connect(settings), opener or _opener(settings)).run(stop)
     finally:

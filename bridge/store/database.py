@@ -110,12 +110,16 @@ def _check_writes(session: Session) -> None:
         raise RuntimeError("this session only reads; open it with sessions.begin()")
 
 
-def open_database(settings: Settings) -> Sessions:
-    """Sessions on the database of the settings; nothing is connected yet. Raises SettingsError for a wrong url."""
-    return Sessions(open_engine(settings))
+def open_database(settings: Settings, *, idle_seconds: float | None = None) -> Sessions:
+    """Sessions on the database of the settings; nothing is connected yet. Raises SettingsError for a wrong url.
+
+    A transaction that says nothing for `idle_seconds` is undone by PostgreSQL: a process that was stopped in the middle
+    of one holds its locks no longer. SQLite cannot do that.
+    """
+    return Sessions(open_engine(settings, idle_seconds=idle_seconds))
 
 
-def open_engine(settings: Settings) -> Engine:
+def open_engine(settings: Settings, *, idle_seconds: float | None = None) -> Engine:
     """The engine behind `open_database`."""
     try:
         url = make_url(settings.database_url)
@@ -137,6 +141,9 @@ def open_engine(settings: Settings) -> Engine:
     elif backend == "postgresql":
         if url.drivername == "postgresql":
             url = url.set(drivername="postgresql+psycopg")
+        options = "-c timezone=UTC -c lock_timeout=5000"
+        if idle_seconds is not None:
+            options += f" -c idle_in_transaction_session_timeout={round(idle_seconds * 1000)}"
         try:
             engine = create_engine(
                 url,
@@ -146,7 +153,7 @@ def open_engine(settings: Settings) -> Engine:
                 pool_pre_ping=True,
                 hide_parameters=True,
                 execution_options={_OURS: True},
-                connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=5000"},
+                connect_args={"connect_timeout": 5, "options": options},
             )
         except ModuleNotFoundError:
             raise SettingsError(

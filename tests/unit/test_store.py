@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from bridge.settings import Database, Settings
 from bridge.store import backup, database, migrate
 from bridge.store.database import Sessions, open_database
 from bridge.store.models import AgentState, Client
+from bridge.store.queries import leases
 from bridge.store.queries.switches import dialing_stopped
 
 
@@ -52,6 +54,22 @@ def test_upgrades_at_once_are_one_upgrade(
     assert [process.returncode for process in started] == [0, 0, 0]
     assert sum("from nothing" in line for line in said) == 1
     migrate.check_current(fresh)
+
+
+def test_who_is_stopped_in_a_transaction_keeps_no_lock_on_postgresql(settings: Settings) -> None:
+    """Where the holder of a lease is frozen while it writes, its standby must not wait for it."""
+    if settings.database.url is None:
+        pytest.skip("nobody takes SQLite's one lock from a process that has it")
+    frozen, standby = open_database(settings, idle_seconds=0.3), open_database(settings)
+    with pytest.raises(Unavailable), frozen.begin() as session:
+        lease = leases.claim(session, "lab", "one", timedelta(seconds=-1))
+        assert lease is not None
+        with standby.begin() as other:
+            taken = leases.claim(other, "lab", "two", timedelta(seconds=3))
+        assert taken is not None and taken.epoch == 1
+        leases.renew(session, lease, timedelta(seconds=3), True, "")
+    frozen.close()
+    standby.close()
 
 
 def test_a_database_of_a_newer_version_is_left_alone(settings: Settings, sessions: Sessions) -> None:
