@@ -10,7 +10,7 @@ from scenarios.diary import Line
 
 Spec = dict[str, Any]
 
-AGENTS = {"101": "anna", "102": "bert", "103": "carla"}
+AGENTS = {"101": "anna", "102": "bert", "103": "carla", "106": "fred", "110": "dora"}
 CLIENTS = {"+12125550101": "acme", "+12125550102": "bolt", "+12125550110": "acme", "+12125550120": "bolt"}
 
 
@@ -147,3 +147,8 @@ def together(*threads: Sequence[Spec]) -> Spec:
 def maybe(spec: Spec, why: str) -> Spec:
     """It may be there or not."""
     return {**spec, "optional": True, "why": why}
+
+
+def one_call(*events: Spec, notes: Sequence[str] = ()) -> Expected:
+    """All that happens is one customer's call."""
+    return Expected([Call("customer", list(events))], notes=list(notes))

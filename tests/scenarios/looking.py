@@ -72,7 +72,9 @@ class Shot:
     def snapshot(self, known: Iterable[str] = ()) -> Any:
         """What the link makes of it. `known` are the channels of which it had heard (FreeSWITCH)."""
         if self.replies[0].question.startswith("Action: "):
-            return ami_resync.Snapshot.of({reply.question: _ami_items(reply.answer) for reply in self.replies})
+            return ami_resync.Snapshot.of(
+                {reply.question: _ami_items(reply.answer) for reply in self.replies}
+            )
         answers = {reply.question: reply.answer for reply in self.replies}
         return esl_resync.take_snapshot(lambda question: _esl_answer(answers, question), known)
 
@@ -209,7 +211,9 @@ class _Esl:
         self._next("auth_request")
         named = "@" in pbx.username
         self._socket.sendall(
-            esl_codec.encode(f"userauth {pbx.username}:{pbx.read_secret()}" if named else f"auth {pbx.read_secret()}")
+            esl_codec.encode(
+                f"userauth {pbx.username}:{pbx.read_secret()}" if named else f"auth {pbx.read_secret()}"
+            )
         )
         signed_in = self._next("reply")
         self._socket.sendall(esl_codec.encode("event json CHANNEL_CREATE"))
@@ -250,7 +254,9 @@ class _Esl:
 def chosen(shots: list[Shot], most: int = MOST, least: int = LEAST) -> list[Shot]:
     """Those that say something new, spread over all where there are too many, filled up where there are few."""
     ends = (0, len(shots) - 1)
-    kept = set(_spread([n for n, shot in enumerate(shots) if n in ends or shot.face != shots[n - 1].face], most))
+    kept = set(
+        _spread([n for n, shot in enumerate(shots) if n in ends or shot.face != shots[n - 1].face], most)
+    )
     rest = [n for n in range(len(shots)) if n not in kept]
     kept |= set(_spread(rest, max(0, least - len(kept))))
     return [shots[n] for n in sorted(kept)]

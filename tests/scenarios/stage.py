@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rig import until
+
 from ringbridge_lab import tones
 from ringbridge_lab.lab import Behaviour, Caller, Lab
 from scenarios import Scenario
 from scenarios.diary import Diary, Line
 from scenarios.expected import AGENTS, CLIENTS, Expected, Talk
+from scenarios.softphone import Softphone, phone_of
 
 TOLERANCE_MS = 150
 PHONES = ("101", "102", "103", "104", "105")
@@ -105,7 +108,9 @@ class Stage:
         step = placed.wait_for("dialing")
         self.diary.is_person(step.detail, told)
         line = self.diary.add(told, f"dials {to}", step.at)
-        if phone is None:
+        if phone is not None:
+            self.knows(phone)
+        else:
             who: dict[str, Any] = {"number": number, "extension": None, "name": name or None, "outside": True}
             if withheld:
                 who |= {"number": None, "name": None, "withheld": True}
@@ -125,8 +130,40 @@ class Stage:
     def sees(self, who: str, what: str, nth: int = 1) -> Line:
         """Wait until that person saw or did that for the nth time."""
         if who in PHONES:
-            self.people.setdefault(who, {"extension": who, "evidence": f"{who} is {self.lab.device(who)}"})
+            self.knows(who)
         return self.diary.wait(who, what, nth)
+
+    def knows(self, extension: str) -> None:
+        """That phone takes part."""
+        evidence = f"{extension} is {self.lab.device(extension)}"
+        self.people.setdefault(extension, {"extension": extension, "evidence": evidence})
+
+    def over(self) -> None:
+        """Wait until the PBX and everybody has ended what there was."""
+        self.diary.idle()
+        self.lab.wait_idle(seconds=30)
+
+    def first(self, what: str, *, among: tuple[str, ...] = PHONES, after: Line | None = None) -> Line:
+        """Wait until one of those phones saw or did that, whichever it is."""
+
+        def found() -> Line | None:
+            lines = self.diary.lines()
+            later = lines[lines.index(after) + 1 :] if after else lines
+            return next((line for line in later if line.who in among and line.what == what), None)
+
+        line = until(found, what=f"{what}: one of {', '.join(among)}")
+        self.sees(line.who, what)
+        return line
+
+    def softphone(self, extension: str) -> Softphone:
+        """A phone of the company that does to the millisecond what it is told; it rings, unless told otherwise."""
+        self.people[extension] = {
+            "extension": extension,
+            "evidence": f"{extension} is {self.lab.device(extension)}",
+        }
+        phone = phone_of(self.lab, extension, self.diary.add)
+        self.after.append(phone.close)
+        return phone
 
     def talk(self, seconds: float = 1.0) -> None:
         """The scenario's own time passes: people talk, or wait."""
@@ -149,8 +186,7 @@ class Stage:
         stop = self.looker(self) if self.looker else None
         try:
             expected = self.scenario.play(self)
-            self.diary.idle()
-            self.lab.wait_idle(seconds=30)
+            self.over()
         finally:
             if stop is not None:
                 stop()

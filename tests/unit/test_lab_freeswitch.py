@@ -26,6 +26,8 @@ APPLICATIONS = {
     "hangup",
     "hash",
     "intercept",
+    "pre_answer",
+    "record",
     "playback",
     "read",
     "set",
@@ -76,13 +78,22 @@ def test_its_own_dialplan_runs_no_program(company: FreeSwitchCompany) -> None:
             assert used and used <= APPLICATIONS, name
 
 
+FEW = {
+    "desk@company": ["106", "107"],
+    "behind@company": ["101"],
+    "next@company": ["101", "102"],
+    "pair@company": ["110"],
+}
+"""Queues of a few phones only."""
+
+
 def test_each_queue_has_an_agent_for_each_phone(company: FreeSwitchCompany) -> None:
     root = files(company)["autoload_configs/callcenter.conf.xml"]
     contacts = {agent.get("name"): str(agent.get("contact")) for agent in root.iter("agent")}
     for queue in root.iter("queue"):
         named = [tier.get("agent") for tier in root.iter("tier") if tier.get("queue") == queue.get("name")]
         reached = [re.findall(r"(?:user|loopback)/(\d+)", contacts[agent])[0] for agent in named]
-        assert reached == (["106", "107"] if queue.get("name") == "desk@company" else list(EXTENSIONS))
+        assert reached == FEW.get(str(queue.get("name")), list(EXTENSIONS))
 
 
 def test_the_certificate_is_kept_for_the_next_lab(company: FreeSwitchCompany, tmp_path: Path) -> None:
