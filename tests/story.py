@@ -122,12 +122,15 @@ def expected(path: Path) -> Expected:
     )
 
 
-def play(path: Path, tracker: Any = None) -> list[CallEvent]:
-    """Every call event of a trace; after each of the PBX's events the invariants hold."""
+def play(path: Path, tracker: Any = None, shown: Callable[[Any], Any] = lambda event: event) -> list[CallEvent]:
+    """Every call event of a trace; after each of the PBX's events the invariants hold.
+
+    `shown` gives each event as a link would hand it on.
+    """
     tracker = tracker or side_of(path).tracker()
     watch = Watch(tracker)
     for at, item in heard(path):
-        watch.saw(tracker.feed([item], at).events)
+        watch.saw(tracker.feed([shown(item)], at).events)
     return watch.said
 
 

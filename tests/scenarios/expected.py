@@ -65,7 +65,7 @@ def event(
     return {"type": f"call.{kind}", **when, "data": data, "evidence": texts, **more}
 
 
-def started(dials: Line, caller: str | None, to: Any, direction: str | None = "inbound", **more: Any) -> Spec:
+def started(dials: Line, caller: str | None, to: Any, direction: Any = "inbound", **more: Any) -> Spec:
     """`to` is a number that was dialled, or None."""
     wanted = {"dialled": to} if isinstance(to, str) else to
     nobody = {"attempt": None, "callback": None, "campaign": None}

@@ -9,6 +9,7 @@ import corpus
 import story
 
 from bridge.domain.calls import CallEvent, Directory
+from bridge.pbx.ami.presentation import hide
 
 
 def directory(expected: dict[str, Any]) -> Directory:
@@ -29,7 +30,13 @@ def published(events: list[CallEvent]) -> list[dict[str, Any]]:
 
 
 def said(path: Path, expected: dict[str, Any]) -> list[dict[str, Any]]:
-    """What our tracker says of those bytes."""
+    """What our tracker says of those bytes, and of what the PBX answered to whether callers may be shown."""
     tracker = story.side_of(path).tracker()
     tracker.set_directory(directory(expected))
-    return published(story.play(path, tracker))
+    return published(story.play(path, tracker, shown=lambda event: hidden(event, expected)))
+
+
+def hidden(event: Any, expected: dict[str, Any]) -> Any:
+    """An Asterisk's birth of a restricted caller as a link hands it on; all else as it came."""
+    restricted = expected.get("presentation", {}).get(event.get("Channel", ""), "").startswith("prohib")
+    return hide(event) if restricted and event.get("Event") == "Newchannel" else event

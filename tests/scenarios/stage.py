@@ -20,7 +20,7 @@ from scenarios.softphone import Softphone, phone_of
 
 TOLERANCE_MS = 150
 PHONES = ("101", "102", "103", "104", "105")
-_PHONE_HZ = {phone: 330 + 40 * place for place, phone in enumerate(PHONES)}
+_PHONE_HZ = {str(101 + place): 330 + 40 * place for place in range(8)}
 _CALLER_HZ = 800
 
 
@@ -72,6 +72,10 @@ class Stage:
         self.after: list[Callable[[], object]] = []
         """What is to be undone once it is over, such as a softphone's socket."""
         self.presentation: dict[str, str] = {}
+        self.tones: dict[str, int] = {}
+        """What somebody plays, by handle, where it is not what that phone or number always does."""
+        self._ears: dict[str, str] = {}
+        """By what the recording of a caller is known."""
         self._heard_before = set(lab.recordings())
         self._cdr_before = len(self._cdr())
 
@@ -107,6 +111,8 @@ class Stage:
         told = phone or (f"{handle} who withholds the number" if withheld else f"{handle} {number}")
         step = placed.wait_for("dialing")
         self.diary.is_person(step.detail, told)
+        self.tones.setdefault(phone or handle, _CALLER_HZ)
+        self._ears[phone or handle] = f"caller-{placed.id}"
         line = self.diary.add(told, f"dials {to}", step.at)
         if phone is not None:
             self.knows(phone)
@@ -165,6 +171,17 @@ class Stage:
         self.after.append(phone.close)
         return phone
 
+    def ask_presentation(self) -> None:
+        """Ask Asterisk whether the callers of its trunk may be shown, as a link does: its events do not say."""
+        if self.pbx != "asterisk":
+            return
+        with self.lab.company_ami() as ami:
+            listing = ami.command("core show channels concise").splitlines()
+            for channel in (row.split("!")[0] for row in listing if row.startswith("PJSIP/trunk")):
+                value = ami.action("Getvar", Channel=channel, Variable="CALLERID(pres)")["Value"]
+                self.presentation[channel] = value
+                self.notes.append(f"asked for CALLERID(pres) of {channel}, the PBX says {value}")
+
     def talk(self, seconds: float = 1.0) -> None:
         """The scenario's own time passes: people talk, or wait."""
         time.sleep(seconds)
@@ -216,17 +233,17 @@ class Stage:
                 self.notes.append(f"{one} heard the tone of {two}")
 
     def _tone(self, handle: str) -> int | None:
+        if handle in self.tones:
+            return self.tones[handle]
         if handle in _PHONE_HZ:
             return _PHONE_HZ[handle]
-        number = str(self.people.get(handle, {}).get("number") or "")
-        called = any(line.who == number for line in self.diary.lines())
-        return 1000 + 10 * int(number[-2:]) if called else _CALLER_HZ
+        number = self.people.get(handle, {}).get("number")
+        return 1000 + 10 * int(number[-2:]) if number else None
 
     def _recorded(self, handle: str, ours: list[Path]) -> list[Path]:
-        if handle in _PHONE_HZ:
-            return [path for path in ours if f"phone-{handle}-" in path.name]
-        number = str(self.people.get(handle, {}).get("number") or "")
-        return [path for path in ours if "caller-" in path.name or f"number-{number[-2:]}-" in path.name]
+        number = self.people.get(handle, {}).get("number")
+        known = self._ears.get(handle) or (f"number-{number[-2:]}-" if number else f"phone-{handle}-")
+        return [path for path in ours if known in path.name]
 
     def _cdr(self) -> list[str]:
         path = Path(self.lab.info["company"]["cdr"])

@@ -17,7 +17,7 @@ import pytest
 import story
 from corpus import differences
 from recorded import TRACES, name_of, scenario_of, story_of, wire, zero_of
-from scenarios.replay import directory, published
+from scenarios.replay import directory, hidden, published
 
 from bridge.pbx.trace import rows
 
@@ -53,7 +53,7 @@ def said(path: Path) -> Iterator[Steps]:
     side, expected = story.side_of(path), expected_of(path)
     tracker = side.tracker()
     tracker.set_directory(directory(expected))
-    events = story.play(path, tracker)
+    events = story.play(path, tracker, shown=lambda event: hidden(event, expected))
     yield published(events)
     end = zero_of(path).timestamp() + 30
     yield published(events + list(side.left_alone(tracker, end, end).batch.events))
@@ -134,6 +134,8 @@ def test_whatever_the_witness_saw_is_expected(path: Path) -> None:
     cited: dict[str, set[str]] = {}
     for event in told(expected):
         cited.setdefault(event["type"], set()).update(event["evidence"])
+    for never in expected["never"]:
+        cited.setdefault(never["type"], set()).update(never.get("evidence", ()))
     joined = re.search(r"- Joined by [^:]*: (.*)\.\n", story)
     order = re.search(r"- Order, [^:]*: (.*)\.\n", story)
     assert joined and order

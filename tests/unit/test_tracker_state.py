@@ -15,7 +15,8 @@ from story import heard, play, play_cut, side, side_of, told
 
 from bridge.domain.calls import CallEvent, CallEventType
 
-PATHS = sorted(path for ending in ("jsonl", "jsonl.gz") for path in TRACES.glob(f"**/*.{ending}"))
+FILES = sorted(path for ending in ("jsonl", "jsonl.gz") for path in TRACES.glob(f"**/*.{ending}"))
+PATHS = [path for path in FILES if path.name != "snapshots.jsonl.gz"]
 WHOLE = [path for path in PATHS if scenario_of(path) != "no_answer"]
 NAMES = [name_of(path) for path in PATHS]
 LAST = {CallEventType.ENDED, CallEventType.MERGED}

@@ -395,14 +395,17 @@ class Book(Lines):
     # --- who hears whom ---
 
     def people(self, call: Call) -> list[Channel]:
-        """The legs of this call that hear each other; fewer than two means that nobody does."""
+        """The legs of this call that hear each other; fewer than two means that nobody does.
+
+        Early media joins a leg before its person answers; that is nobody yet.
+        """
         best: list[Channel] = []
         guest = [call.guest] if call.guest else []
         for uid in [*call.legs, *guest]:
             channel = self.channels.get(uid)
             if channel is None or channel.bridge is None or not channel.real or self.side(channel) != call.id:
                 continue
-            group = [other for other in self.reach(channel) if other.real and self.side(other) == call.id]
+            group = [other for other in self.reach(channel) if other.there and self.side(other) == call.id]
             if len(group) > len(best):
                 best = group
             if len(best) > 1:

@@ -87,6 +87,11 @@ class Channel:
     deserted: bool = False
     """Who was connected with it hung up."""
 
+    @property
+    def there(self) -> bool:
+        """Whether a person is at its end: the one who called, or one who has answered."""
+        return self.real and (self.state == Line.UP or not self.outgoing)
+
 
 @dataclass(slots=True)
 class Bridge:

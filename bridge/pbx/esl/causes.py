@@ -12,6 +12,7 @@ PICKED_OFF = "PICKED_OFF"
 PATIENCE = frozenset({"NO_ANSWER", "NO_USER_RESPONSE", "PROGRESS_TIMEOUT", "ALLOTTED_TIMEOUT", "NO_PICKUP"})
 """The phone rang for as long as it was meant to."""
 NORMAL = 16
+_NORMAL_CLEARING = "NORMAL_CLEARING"
 
 # FreeSWITCH publishes 16 for each of its own causes (above 127), and names only in a command's reply.
 _BY_NAME = {
@@ -62,5 +63,12 @@ def q850(name: str) -> int | None:
 
 
 def hangup_cause(event: Event) -> int | None:
-    """Why a channel ended, as CHANNEL_HANGUP_COMPLETE says it."""
+    """Why a channel ended, as CHANNEL_HANGUP_COMPLETE says it.
+
+    Who is refused at the end of a dialplan that went on after each failure is told what the last leg said.
+    """
+    if event.get("variable_sip_hangup_disposition") == "send_refuse" and event.get("Hangup-Cause") == _NORMAL_CLEARING:
+        told = q850(event.get("variable_last_bridge_hangup_cause", ""))
+        if told is not None:
+            return told
     return q850(event.get("Hangup-Cause", "")) or number(event.get("variable_hangup_cause_q850"))

@@ -168,6 +168,9 @@ class Tracker:
             call.caller_answered = True
         if self._is_caller(call, channel):
             self.book.start(call, at)
+        if channel.bridge is not None and channel.outgoing:
+            # Early media has joined it with its caller before.
+            self._update(self._sides(channel), at)
 
     def hangup(self, event: Event, at: float) -> None:
         found = self._channel(event, at)
