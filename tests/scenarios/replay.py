@@ -9,7 +9,7 @@ import corpus
 import story
 
 from bridge.domain.calls import CallEvent, Directory
-from bridge.pbx.ami.presentation import hide
+from bridge.pbx.ami.presentation import withhold
 
 
 def directory(expected: dict[str, Any]) -> Directory:
@@ -39,4 +39,4 @@ def said(path: Path, expected: dict[str, Any]) -> list[dict[str, Any]]:
 def hidden(event: Any, expected: dict[str, Any]) -> Any:
     """An Asterisk's birth of a restricted caller as a link hands it on; all else as it came."""
     restricted = expected.get("presentation", {}).get(event.get("Channel", ""), "").startswith("prohib")
-    return hide(event) if restricted and event.get("Event") == "Newchannel" else event
+    return withhold(event) if restricted and event.get("Event") == "Newchannel" else event

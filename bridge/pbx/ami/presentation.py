@@ -69,7 +69,7 @@ class Presentation:
         """Wait for no answer any more: what is unknown is not shown."""
         for item in self._queue:
             if isinstance(item, _Gate) and not item.open:
-                item.message = hide(item.message)
+                item.message = withhold(item.message)
                 item.open = True
         self._flush()
 
@@ -95,7 +95,7 @@ class Presentation:
         if gate.open:
             return
         if hide:
-            gate.message = hide(gate.message)
+            gate.message = withhold(gate.message)
         gate.open = True
         self._flush()
 
@@ -113,6 +113,6 @@ class Presentation:
             self._ready(ready)
 
 
-def hide(message: Message) -> Message:
+def withhold(message: Message) -> Message:
     """The same Newchannel of a caller who is not shown."""
     return Message({**message, "CallerIDNum": HIDDEN, "CallerIDName": HIDDEN}.items())
