@@ -24,6 +24,7 @@ from corpus import differences
 from bridge.pbx.recording import Recorder
 from bridge.pbx.trace import Row, line
 from bridge.settings import Pbx
+from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Lab
 from scenarios import Scenario, every
 from scenarios.looking import Looker
@@ -109,7 +110,7 @@ def main(pbx: str, family: str | None, names: tuple[str, ...]) -> None:
                     continue
                 try:
                     folder, wrong = record(lab, scenario)
-                except AssertionError as fault:
+                except (AssertionError, LabError) as fault:
                     print(f"{scenario.name}: NOT PLAYED, {fault}", flush=True)
                     lab.hang_up_all()
                     failed += 1

@@ -286,16 +286,20 @@ class Leg:
                 self.phone.reply(message, 200, body if message.body or message.method == "INVITE" else "")
             case "NOTIFY":
                 self.phone.reply(message, 200)
-                told = re.match(r"SIP/2\.0 (\d+)", message.body)
-                if told and int(told[1]) >= 200:
-                    good = int(told[1]) < 300
-                    self.note(
-                        "is told that its transfer went well"
-                        if good
-                        else f"is told that its transfer failed ({told[1]})"
-                    )
+                self._told_of_transfer(message.body)
             case _:
                 self.phone.reply(message, 200)
+
+    def _told_of_transfer(self, body: str) -> None:
+        told = re.match(r"SIP/2\.0 (\d+)", body)
+        if not told or int(told[1]) < 200:
+            return
+        if int(told[1]) >= 300:
+            self.note(f"is told that its transfer failed ({told[1]})")
+            return
+        self.note("is told that its transfer went well")
+        # As phones do.
+        self.hang_up()
 
     def take(self, invite: Message) -> None:
         """A call for this phone."""

@@ -50,6 +50,8 @@ ONCE_WRONG = [
     ("asterisk-22", "attended_code", Cut(18, 21, 3), False),
     ("asterisk-16", "attended_code", Cut(19, 30), False),
     ("asterisk-22", "attended_code", Cut(16, 28), True),
+    # Who was back from a consultation was still taken for its guest.
+    ("asterisk-22-lab", "attended_code_refused", Cut(18, 28), False),
     # The guest of a consultation went with its own call.
     ("freeswitch-1.11-json", "attended_code", Cut(12, 16, 3), True),
     # A late word of a channel that the resync had found gone brought its call back.

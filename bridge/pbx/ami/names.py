@@ -28,6 +28,8 @@ _INTERNAL = (
 HIDDEN = "anonymous"
 """What stands where a number and a name must not be shown."""
 _UNREAL = ("Local/", *_INTERNAL)
+LINK = "Local/_attended@transfer-"
+"""A wire that Asterisk lays between the two bridges of an attended transfer, where it cannot make them one."""
 
 
 def device_of(channel: str) -> str:

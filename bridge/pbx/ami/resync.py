@@ -169,11 +169,22 @@ def _rejoin(
     for uid, bridge in wrong.items():
         channel = tracker.book.channels.get(uid)
         if bridge and channel is not None:
-            kind = kinds.get(bridge, "basic")
-            enters = {"Event": "BridgeEnter", "Uniqueid": uid, "BridgeUniqueid": bridge, "BridgeType": kind}
             # Nobody saw who dialled a wire, so none is taken for a consultation.
             channel.dialled = True
-            tracker.hear(Message(enters.items()), now)
+            _enter(tracker, uid, bridge, kinds, now)
+    book = tracker.book
+    for channel in [channel for channel in book.channels.values() if channel.guest_of and channel.bridge]:
+        if not any(other.call == channel.guest_of for other in book.reach(channel)):
+            # Back from its consultation, in the bridge where it is still known to be from before.
+            bridge = channel.bridge or ""
+            book.leave(channel)
+            _enter(tracker, channel.uid, bridge, kinds, now)
+
+
+def _enter(tracker: Tracker, uid: str, bridge: str, kinds: Mapping[str, str], now: float) -> None:
+    kind = kinds.get(bridge, "basic")
+    enters = {"Event": "BridgeEnter", "Uniqueid": uid, "BridgeUniqueid": bridge, "BridgeType": kind}
+    tracker.hear(Message(enters.items()), now)
 
 
 def _rehold(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) -> None:

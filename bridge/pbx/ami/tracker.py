@@ -146,7 +146,7 @@ class Tracker:
             channel.ringing = True
             # Who dialled this leg, and so whose call it is, may be said a moment later.
             if channel.dialled:
-                self.book.offer(channel, at)
+                self._offer(channel, at)
         elif state == Line.UP:
             self._answered(channel, call, at)
         elif state == Line.BUSY and self._is_caller(call, channel):
@@ -246,10 +246,23 @@ class Tracker:
         if leg.real and leg.outgoing:
             self.book.direct(call, leg)
             self.book.note_tried(call, leg)
-        if dialler is None or self._is_caller(call, dialler) or leg.real:
+        acts = dialler is None or self._is_caller(call, dialler) or leg.real
+        if acts and not transfers.awaits_agent(call):
             self.book.start(call, at)
         if leg.ringing or leg.state == Line.UP:
+            self._offer(leg, at)
+        if leg.wire:
+            self._offer_waiting(call, at)
+
+    def _offer(self, leg: Channel, at: float) -> None:
+        """Say that it rings, unless whose call that is will only be known in a moment."""
+        if leg.state == Line.UP or not transfers.may_be_consulted(self.book, leg):
             self.book.offer(leg, at)
+
+    def _offer_waiting(self, call: Call, at: float) -> None:
+        for leg in self.book.ringing(call):
+            if leg.dialled:
+                self._offer(leg, at)
 
     def _move(self, leg: Channel, call: Call) -> None:
         """A leg belongs to the call of who dialled it; the other half of a wire goes along."""
@@ -269,7 +282,7 @@ class Tracker:
         if leg is not None and leg.outgoing:
             leg.ringing = True
             leg.dialled = True
-            self.book.offer(leg, at)
+            self._offer(leg, at)
 
     def dial_end(self, event: Message, at: float) -> None:
         leg = self.book.channels.get(event.get("DestUniqueid", ""))
@@ -336,6 +349,7 @@ class Tracker:
         for call_id in touched:
             if call_id in book.calls:
                 book.update_talk(book.calls[call_id], at)
+                self._offer_waiting(book.calls[call_id], at)
 
     def bridge_leave(self, event: Message, at: float) -> None:
         found = self._channel(event)

@@ -7,15 +7,16 @@ nobody dialled enters a bridge, and the transferer follows.
 from __future__ import annotations
 
 from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.names import LINK
 from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.joining import become_one, consult, pick_up, say_transferred, standing
-from bridge.pbx.calls.model import Channel
+from bridge.pbx.calls.model import Call, Channel
 from bridge.pbx.calls.parties import known, shown
 
 
 def begin_consultation(book: Book, channel: Channel) -> None:
     """Before a channel enters a bridge: take an undialled wire out of its call, as a consultation."""
-    if not channel.wire or channel.dialled:
+    if not channel.wire or channel.dialled or channel.wire.startswith(LINK):
         return
     other = book.peer(channel)
     call = book.calls[channel.call]
@@ -26,7 +27,35 @@ def begin_consultation(book: Book, channel: Channel) -> None:
         or channel.link == channel.uid
     ):
         return
-    consult(book, channel, [channel, other])
+    # Whom the wire has called already goes along: a phone may ring before the wire's other end is in its bridge.
+    called = [leg for leg in book.live_legs(call) if leg.dialler in (channel.uid, other.uid)]
+    consult(book, channel, [channel, other, *called])
+
+
+def awaits_agent(call: Call) -> bool:
+    """Whether the one who consults is about to come: then it is known whose consultation that is."""
+    return call.consultation and call.guest is None and not call.started
+
+
+def may_be_consulted(book: Book, leg: Channel) -> bool:
+    """Whether a leg is called by a wire of which nobody knows yet who is at its other end.
+
+    The wire of a feature code is dialled by nobody and enters a bridge a moment later, and then the transferer does; of
+    any other the DialBegin comes. Until then it is not known whose call rings there.
+    """
+    near = book.channels.get(leg.dialler or "")
+    call = book.calls[leg.call]
+    if awaits_agent(call):
+        return True
+    if near is None or not near.wire:
+        return False
+    far = book.peer(near)
+    return (
+        far is not None
+        and far.bridge is None
+        and not (near.dialled or far.dialled)
+        and call.first not in (near.uid, far.uid)
+    )
 
 
 def blind(book: Book, event: Message, at: float) -> None:
