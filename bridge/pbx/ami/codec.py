@@ -159,7 +159,7 @@ class Decoder:
         self.skipped = 0
         """Complete messages that were not usable."""
         self.ignored = 0
-        self._ignore = frozenset(name.encode() for name in ignore)
+        self._ignore = frozenset(_EVENT + name.encode() for name in ignore)
         self._max_message = max_message
         self._max_headers = max_headers
         self._buffer = bytearray()
@@ -192,7 +192,12 @@ class Decoder:
         for frame in frames:
             if len(frame) > self._max_message:
                 self._fail(f"a message of more than {self._max_message} bytes", messages)
-            message = self._parse(frame)
+            end = frame.find(_LINE)
+            first = frame if end < 0 else frame[:end]
+            if first in self._ignore:
+                self.ignored += 1
+                continue
+            message = self._parse(frame, first)
             if message is not None:
                 messages.append(message)
         if len(rest) > self._max_message + 3:
@@ -213,20 +218,13 @@ class Decoder:
         del buffer[: end + 2]
         return True
 
-    def _parse(self, frame: bytes) -> Message | None:
-        event = ""
-        if frame.startswith(_EVENT):
-            name = frame[len(_EVENT) :].partition(_LINE)[0]
-            if name in self._ignore:
-                self.ignored += 1
-                return None
-            event = name.decode("utf-8", "replace")
+    def _parse(self, frame: bytes, first: bytes) -> Message | None:
         # A line is two bytes long at least, its end; so a short message need not be counted.
         if len(frame) >= 2 * self._max_headers and frame.count(_LINE) >= self._max_headers:
             self.skipped += 1
             return None
-        if event:
-            return Message.of_event(event, frame.decode("utf-8", "replace"))
+        if first.startswith(_EVENT) and first != _EVENT:
+            return Message.of_event(first[len(_EVENT) :].decode("utf-8", "replace"), frame.decode("utf-8", "replace"))
         headers, repeated = _headers(frame.decode("utf-8", "replace").split("\r\n"))
         if headers:
             return Message(headers.items(), repeated)
