@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import ringbridge_dialplan
+from bridge.pbx.ami.hearing import HEARD, REPORTED, UNHEARD
 from bridge.pbx.ami.inspection import DIALPLAN_VERSION
 from ringbridge_lab import lab as laboratory
 
@@ -350,3 +351,18 @@ def test_the_lab_listens_on_loopback_only(path: Path) -> None:
     for key, value in re.findall(r"(?m)^(bind|bindaddr|media_address)\s*=\s*(\S+)", text):
         assert value.split(":")[0] == "127.0.0.1", key
     assert not re.search(r"\b(System|TrySystem|SHELL|AGI|CURL)\b\(", text)
+
+
+def test_the_event_filter_holds_back_only_what_nobody_hears() -> None:
+    manager = ringbridge_dialplan.asterisk_manager(reader_secret="r" * 16, command_secret="c" * 16)
+    [pattern] = re.findall(r"^eventfilter = !(.*)$", manager, re.MULTILINE)
+    [names] = re.findall(r"\^Event: \((.*)\)\[\[:cntrl:\]\]", pattern)
+    held_back = set(names.split("|"))
+    assert held_back <= UNHEARD
+    assert held_back.isdisjoint({*HEARD, *REPORTED, "FullyBooted"})
+    # Half of what a busy PBX says.
+    assert held_back >= {"VarSet", "Newexten", "DeviceStateChange", "QueueMemberStatus", "NewConnectedLine"}
+    matches = re.compile(pattern.replace("[[:cntrl:]]", r"[\x00-\x1f]")).search
+    rest = "\r\nCallerIDName: x Event: VarSet\r\nCallerIDNum: ^Event: CEL\r\n\r\n"
+    assert not [name for name in (*HEARD, *REPORTED, "VarSetting", "CELs") if matches(f"Event: {name}{rest}")]
+    assert all(matches(f"Event: {name}{rest}") for name in held_back)

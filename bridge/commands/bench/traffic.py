@@ -214,7 +214,9 @@ def _heard(event: Mapping[str, str]) -> bool:
 
 
 def _recordings(folder: Path) -> list[Path]:
-    return sorted([*folder.rglob("*.jsonl"), *folder.rglob("*.jsonl.gz")])
+    found = sorted([*folder.rglob("*.jsonl"), *folder.rglob("*.jsonl.gz")])
+    # Beside a recording may lie its PBX's answers to a resync.
+    return [path for path in found if not path.name.startswith("snapshots")]
 
 
 def _known(kind: Kind, recordings: list[list[tuple[bytes, bytes]]], traces: Path) -> Traffic:
