@@ -55,6 +55,7 @@ def _write_data(place: Place) -> None:
     sounds.mkdir(parents=True, exist_ok=True)
     (sounds / "pbx-transfer.ulaw").write_bytes(b"\xff" * 160)
     tones.write(sounds / "lab" / "notice.ulaw", tones.NOTICE, 2.0)
+    tones.write(sounds / "lab" / "lesson.ulaw", tones.NOTICE, 60.0)
     tones.write(place.own / "music" / "tone.ulaw", tones.MUSIC, 5.0)
     for brought in place.installation.data.glob("*"):
         if brought.name != "sounds":

@@ -18,6 +18,7 @@ from bridge.uptime import uptime
 from ringbridge_lab import tones
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Caller, Lab, wait_until
+from ringbridge_lab.witness import Invite
 
 CALLER = "+16465550111"
 CALLER_HZ = 800
@@ -42,18 +43,24 @@ class Hands:
         self.link = link
         self.sink = sink
         self.context = str(lab.info["company"]["context"])
+        self._witnessed = len(lab.witness())
+        self.call = ""
+        """The call of the latest caller."""
 
     def calls(self, did: str = "+12125550101", *, caller: str = CALLER) -> Caller:
         """Somebody outside calls, and talks with who answers once this returns."""
-        connected = len(self.sink.of(CallEventType.CONNECTED))
-        call = self.lab.call(did, caller=caller)
-        until(lambda: len(self.sink.of(CallEventType.CONNECTED)) > connected, what="caller and agent to talk")
-        return call
+        return self._calls(CallEventType.CONNECTED, did, caller)
 
-    @property
-    def call(self) -> str:
-        """The id of the latest call that began."""
-        return str(self.sink.of(CallEventType.STARTED)[-1].call)
+    def rings(self, did: str = "+12125550101", *, caller: str = CALLER) -> Caller:
+        """Somebody outside calls, and somebody's phone rings once this returns."""
+        return self._calls(CallEventType.OFFERED, did, caller)
+
+    def _calls(self, kind: CallEventType, did: str, caller: str) -> Caller:
+        before = len(self.sink.of(kind))
+        call = self.lab.call(did, caller=caller)
+        until(lambda: len(self.sink.of(kind)) > before, what=f"the new call's {kind}")
+        self.call = str(self.sink.of(kind)[-1].call)
+        return call
 
     def act(
         self,
@@ -102,23 +109,38 @@ class Hands:
     # --- what people hear ---
 
     def phone(self, extension: str) -> Path:
-        """What that phone heard in its latest call."""
-        invites = [row for row in self.lab.witness() if row.number == extension]
-        return self.lab.recording(invites[-1].leg)
+        """What that phone hears in its latest call."""
+        leg = until(lambda: self.invites(extension), what=f"a call for {extension}")[-1].leg
+        return until(lambda: self._of(leg), what=f"{extension} to answer")
 
-    def hears(self, recording: Path | Caller, *hertz: int) -> None:
-        """Wait until these tones, and no others, are what somebody hears now."""
-        wanted = [frozenset(hertz)] * _NOW
-        begun = self._size(recording)
-
-        def now() -> bool:
-            return self._size(recording) >= begun + _NOW * 1600 and self._heard(recording, _NOW) == wanted
-
+    def _of(self, leg: str) -> Path | None:
         try:
-            until(now)
-        except AssertionError:
-            last = [sorted(window) for window in self._heard(recording, 10)]
-            raise AssertionError(f"{sorted(hertz) or 'silence'} should be heard now; it is {last}") from None
+            return self.lab.recording(leg)
+        except LabError:
+            return None
+
+    def invites(self, number: str) -> list[Invite]:
+        """How often somebody was called since all this began."""
+        return [row for row in self.lab.witness()[self._witnessed :] if row.number == number]
+
+    def hears(self, who: Path | Caller, *hertz: int) -> None:
+        """Wait until these tones, and no others, are what somebody hears now."""
+        self.hear((who, hertz))
+
+    def hear(self, *people: tuple[Path | Caller, tuple[int, ...]]) -> None:
+        """The same of several at once: what they hear is written down every four seconds only."""
+        begun = {who: self._size(who) for who, _ in people}
+
+        def now(who: Path | Caller, hertz: tuple[int, ...]) -> bool:
+            new = self._size(who) >= begun[who] + _NOW * 1600
+            return new and self._heard(who, _NOW) == [frozenset(hertz)] * _NOW
+
+        for who, hertz in people:
+            try:
+                until(lambda who=who, hertz=hertz: now(who, hertz))  # type: ignore[misc]
+            except AssertionError:
+                last = [sorted(window) for window in self._heard(who, 10)]
+                raise AssertionError(f"{sorted(hertz) or 'silence'} should be heard now; it is {last}") from None
 
     @staticmethod
     def _path(recording: Path | Caller) -> Path | None:

@@ -8,9 +8,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import unquote
 
 from ringbridge_lab.lab import Lab, wait_until
+
+LONG_SOUND = "lab/lesson"
+"""A sound that is long enough to be stopped."""
+
+
+def recorded(lab: Lab, file: str) -> Path:
+    """Where the PBX keeps a recording of that name."""
+    if lab.pbx == "freeswitch":
+        return lab.dir / "company" / "recordings" / file
+    return lab.dir / "company" / "var" / "spool" / "monitor" / file
+
+
+def end_hold(lab: Lab) -> None:
+    """Whoever is held by Ringbridge is held no more, without Ringbridge."""
+    with lab.company_ami() as ami:
+        names = [line.split("!")[0] for line in ami.command("core show channels concise").splitlines()]
+        for name in names:
+            if name.startswith("Local/hold@") and name.endswith(";1"):
+                ami.action("Hangup", Channel=name)
 
 
 @contextmanager
