@@ -75,7 +75,7 @@ class Recording:
 def record(path: Path) -> Recording:
     """Hear a recording through."""
     order = story.expected(path) if "attempt " in story_of(path) else None
-    return listen(story.side_of(path), _whole(path), order)
+    return listen(story.side_of(path), whole(path), order)
 
 
 def listen(side: story.Side, events: Iterable[tuple[float, Any]], order: Expected | None = None) -> Recording:
@@ -150,7 +150,7 @@ def faults(recording: Recording, cut: Cut, *, same_process: bool) -> list[str]:
     try:
         if same_process:
             watch.saw(())
-        watch.saw(_resync(tracker, now.snapshot, since, now.at).batch.events)
+        watch.saw(resynced(tracker, now.snapshot, since, now.at).batch.events)
         found += _unlike(Picture.of(tracker, now.alive), now.picture)
         for moment in moments[max(cut.at, cut.back - cut.again) :]:
             watch.saw(tracker.feed([moment.event], moment.at).events)
@@ -215,14 +215,15 @@ def _offers(events: list[CallEvent]) -> Counter[tuple[str, str]]:
     )
 
 
-def _resync(tracker: Any, snapshot: Any, since: float | None, now: float) -> Any:
+def resynced(tracker: Any, snapshot: Any, since: float | None, now: float) -> Any:
+    """What a resync with that snapshot comes to, whichever PBX it is of."""
     if isinstance(tracker, ami_tracker.Tracker):
         return ami_resync.resync(tracker, snapshot, since, now)
     assert isinstance(tracker, esl_tracker.Tracker)
     return esl_resync.resync(tracker, snapshot, since, now)
 
 
-def _whole(path: Path) -> Iterator[tuple[float, Any]]:
+def whole(path: Path) -> Iterator[tuple[float, Any]]:
     """Every event, those too that the tracker's decoder skips."""
     if isinstance(story.side_of(path), story.FreeSwitch):
         yield from story.heard(path)

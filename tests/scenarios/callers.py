@@ -171,3 +171,14 @@ def _simple(stage: Stage, caller: Customer, did: str = DID) -> Expected:
 
 def _over(over: Line, caller: Customer, did: str, talk: Talk) -> Spec:
     return ended(over, caller.dials, "caller", did, "completed", talks=[talk], ended_by="caller")
+
+
+@scenario("hostile_name", "A caller whose name forges headers of an event; 101 answers.", family="callers")
+def hostile_name(stage: Stage) -> Expected:
+    name = "Eve %0AEvent-Name: CHANNEL_HANGUP"
+    stage.answers("101")
+    caller = stage.call(DID, name=name)
+    # FreeSWITCH decodes it; whatever becomes of the line feed, it all stays in the name.
+    stage.people["caller"]["name"] = {"begins": "Eve "}
+    stage.sees("101", "rings")
+    return _simple(stage, caller)

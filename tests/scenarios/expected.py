@@ -78,7 +78,7 @@ def offered(line: Line, who: str | None = None, **more: Any) -> Spec:
     return event("offered", line, {"party": who or line.who}, **more)
 
 
-def unoffered(line: Line, reason: str, who: str | None = None, **more: Any) -> Spec:
+def unoffered(line: Line, reason: Any, who: str | None = None, **more: Any) -> Spec:
     return event("unoffered", line, {"party": who or line.who, "reason": reason}, **more)
 
 

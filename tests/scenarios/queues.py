@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ringbridge_lab.lab import Behaviour
 from scenarios import scenario
 from scenarios.diary import Line
@@ -161,12 +163,20 @@ def queue_times_out(stage: Stage) -> Expected:
     stops = [stage.sees(phone, "stops ringing") for phone in PHONES]
     over = caller.sees("is released")
     queue = "support" if stage.pbx == "asterisk" else "support-briefly"
+    reason: Any = "no_answer"
+    notes = []
+    if stage.pbx == "freeswitch":
+        reason = {"one_of": ["no_answer", "cancelled"]}
+        notes = [
+            "mod_callcenter gives the phones up with the queue's patience, and does not say of each why."
+        ]
     return one_call(
         started(caller.dials, "caller", IMPATIENT),
         {**queued(caller.dials, queue, _position(stage)), "evidence": ["queue support", caller.dials.text]},
         together(*([offered(line)] for line in rings)),
-        together([unqueued(over, queue, "timeout")], *([unoffered(line, "no_answer")] for line in stops)),
+        together([unqueued(over, queue, "timeout")], *([unoffered(line, reason)] for line in stops)),
         ended(over, caller.dials, "caller", IMPATIENT, "no_answer", q850=None, answered_by="pbx"),
+        notes=notes,
     )
 
 

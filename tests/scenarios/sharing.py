@@ -231,7 +231,10 @@ def conference(stage: Stage) -> Expected:
         ),
     ]
     # Two of the three at least, all the time.
-    customer[3]["data"]["talk_ms"] = {"about": round((gone.at - first.at).total_seconds() * 1000), "within": 500}
+    customer[3]["data"]["talk_ms"] = {
+        "about": round((gone.at - first.at).total_seconds() * 1000),
+        "within": 500,
+    }
     customer[1]["data"] = _with("106", "caller")
     customer[2]["data"] = _with("107", "caller", "106")
     calls = [Call("customer", customer)]

@@ -1,7 +1,7 @@
 """A phone of the company, or a caller's by the trunk, speaking SIP itself: it does to the millisecond what it is told.
 
-What it sees and does it tells a diary in the words of the world's phones. Loopback loses no packet, so nothing is sent
-twice unasked. One thread reads the signalling; what a call's `then` names runs in it, before the next message.
+What it sees and does it tells a diary in the words of the world's phones. Loopback loses no packet, so nothing is
+sent twice unasked. One thread reads the signalling; what a call's `then` names runs in it, before the next message.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from bridge.pbx.ami.aides import Aide, Role
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.names import HIDDEN, facts, may_be_restricted
 from bridge.pbx.ami.tracker import Tracker
-from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans
+from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, still_rings
 from bridge.pbx.calls.model import Line
 from bridge.pbx.calls.parties import known
 
@@ -57,6 +57,7 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     _adopt(tracker, {uid: seen[uid] for uid in orphans(book, seen, links)}, now)
     vanished = close_gone(book, seen, since, now)
     known_before = set(book.calls)
+    still_rings(book, seen)
     _end_missing_legs(tracker, seen, now)
     _adopt(tracker, seen, now)
     kinds = {item.get("BridgeUniqueid", ""): item.get("BridgeType", "basic") for item in snapshot.bridges}

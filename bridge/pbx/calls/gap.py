@@ -29,6 +29,16 @@ def orphans(book: Book, seen: Container[str], links: Mapping[str, str]) -> list[
     ]
 
 
+def still_rings(book: Book, seen: Container[str]) -> None:
+    """A phone at two places whose one leg went in the gap has rung at the other all the time: that is no new ring."""
+    for leg in list(book.channels.values()):
+        if leg.uid in seen or leg.trunk or leg.accepted or not leg.offered or leg.unoffered:
+            continue
+        for other in book.live_legs(book.calls[leg.call]):
+            if other.uid in seen and other.outgoing and other.device == leg.device:
+                other.offered = True
+
+
 def close_gone(book: Book, seen: Container[str], since: float | None, now: float) -> int:
     """End as uncertain the calls of which no channel is left; say of the others that they were out of sight.
 

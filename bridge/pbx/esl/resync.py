@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.pbx.calls.book import Book
-from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans
+from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, still_rings
 from bridge.pbx.calls.model import CONFERENCE, Channel, Line
 from bridge.pbx.connecting import NoReply, NotAllowed, told
 from bridge.pbx.esl import queues
@@ -82,6 +82,7 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     _adopt(tracker, left, together, now)
     vanished = close_gone(book, seen, since, now)
     before = set(book.calls)
+    still_rings(book, seen)
     _end_missing_legs(tracker, seen, now)
     _adopt(tracker, snapshot.dumps, together, now)
     _catch_up(tracker, seen, now)
