@@ -19,6 +19,18 @@ _FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}
 """CVE-2024-42365: from here on an AMI user with `originate` alone cannot reach code execution."""
 _READER_LINES = "read = system,call,agent,user  and  write = reporting"
 _COMMAND_LINES = "write = originate,call,reporting  and an empty  read ="
+_ACTING = {
+    "BlindTransfer": "bridge_builtin_features",
+    "Atxfer": "bridge_builtin_features",
+    "CancelAtxfer": "bridge_builtin_features",
+    "Park": "res_parking",
+    "ParkedCalls": "res_parking",
+    "PlayDTMF": "app_senddtmf",
+    "MixMonitorMute": "app_mixmonitor",
+    "Redirect": "the core",
+    "Setvar": "the core",
+}
+"""Actions on a call, and the module that brings each. Which applications there are, AMI does not say to us."""
 _TOO_MUCH = ("Command", "UpdateConfig", "ModuleLoad")
 _RELOAD_MANAGER = "asterisk -rx 'manager reload'"
 
@@ -284,4 +296,11 @@ def _commander(pbx: Pbx) -> Iterator[Finding]:
             change,
         )
     else:
-        yield Finding("command user's classes", Verdict.OK, "it may dial and hang up, and no more")
+        yield Finding("command user's classes", Verdict.OK, "it may dial, act on calls and hang up, and no more")
+    if not missing and (lacking := [name for name in _ACTING if name not in commands]):
+        yield Finding(
+            "actions on calls",
+            Verdict.WARN,
+            f"this PBX does not offer to this user: {', '.join(lacking)}",
+            f"modules.conf: load {', '.join(sorted({_ACTING[name] for name in lacking}))}; {change}",
+        )
