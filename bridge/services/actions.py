@@ -26,7 +26,7 @@ from bridge.pbx.port import ActionOrder
 from bridge.services import audit, history, presence
 from bridge.services.access import LEADERS, STAFF, Access, Role
 from bridge.settings import Pbx, Settings
-from bridge.store.models import Agent, AgentState, Call
+from bridge.store.models import Agent, AgentState, Call, CallAgent
 from bridge.store.queries.leases import link_is_up
 
 Lane = tuple[str, str, bool]
@@ -74,7 +74,7 @@ class Letter:
 def hang_up(db: Session, settings: Settings, access: Access, now: datetime, call_id: str) -> Letter:
     """End an agent's own leg, or the whole call for a supervisor. Raises as `act`."""
     access.require(STAFF)
-    call = _call(db, settings, now, history.get(db, access, call_id))
+    call = _call(db, settings, now, _own_call(db, access, call_id))
     leg = access.agent if access.role is Role.AGENT else None
     return _letter(db, access, now, call, Kind.HANGUP, "hangup", {"call": call.id, "agent": leg}, {})
 
@@ -88,8 +88,8 @@ def act(
     dialled) or Unavailable (the PBX is not connected). Whether the call is in a state for it, the outcome says.
     """
     access.require(LEADERS if wish.action in WATCHING else STAFF)
-    found = _in_reach(db, access, call_id) if wish.action in _ANY_IN_REACH else history.get(db, access, call_id)
-    call = _call(db, settings, now, found)
+    find = _in_reach if wish.action in _ANY_IN_REACH else _own_call
+    call = _call(db, settings, now, find(db, access, call_id))
     if wish.to is not None:
         _check_target(db, settings, wish.to)
     device, extension = None, None
@@ -141,6 +141,16 @@ def _letter(
         audit.record(db, now, access.username, f"calls.{name}", call.id, call.client_id, detail)
     kept = {key: value for key, value in data.items() if value is not None or key == "agent"}
     return Letter(command, call.pbx, kind, kept)
+
+
+def _own_call(db: Session, access: Access, call_id: str) -> Call:
+    """A call in which they are now, or that they are shown. Raises NotFound."""
+    if db.get(CallAgent, (call_id, access.agent)) is not None:
+        call = db.get_one(Call, call_id)
+        # One of no client belongs to nobody else, such as a talk between colleagues.
+        if call.client_id is None or access.may_see(call.client_id):
+            return call
+    return history.get(db, access, call_id)
 
 
 def _in_reach(db: Session, access: Access, call_id: str) -> Call:

@@ -18,7 +18,7 @@ from bridge.live import keys
 from bridge.live.mailbox import Mailbox
 from bridge.services import actions
 from bridge.settings import Pbx
-from bridge.store.models import Agent, Audit, Call, PbxLease, Pop
+from bridge.store.models import Agent, Audit, Call, CallAgent, PbxLease, Pop
 
 __all__ = ["web"]
 
@@ -182,6 +182,21 @@ def test_a_call_that_rang_is_the_agents_to_act_on(web: Web, ada: str) -> None:
     with web.database.begin() as db:
         db.add(Pop(id=f"rang:{me}", call_id="rang", agent_id=me, offered_at=now, sent_at=now))
     assert act(web, ada, "redirect", {"to": "102"}, "rang").status_code == 202
+
+
+def test_who_is_in_a_call_acts_on_it_though_it_never_rang_there(web: Web, redis: Redis) -> None:
+    acme, other = web.company("Acme"), web.company("Other")
+    ada = web.person("ada", "agent", acme, devices=["PJSIP/101"])
+    for call, client in (("colleagues", None), ("ours", acme), ("theirs", other)):
+        add_call(web, call, client_id=client)
+        with web.database.begin() as db:
+            db.add(CallAgent(call_id=call, agent_id=web.agent_id("ada"), talking=True, since=datetime.now(UTC)))
+    for what in ("hold", "hangup"):
+        statuses = [act(web, ada, what, call=call).status_code for call in ("colleagues", "ours", "theirs")]
+        assert statuses == [202, 202, 404]
+    with web.database.begin() as db:
+        db.query(CallAgent).delete()
+    assert act(web, ada, "hold", call="colleagues").status_code == 404
 
 
 def test_a_call_that_is_over(web: Web, boss: str, redis: Redis) -> None:
@@ -377,5 +392,5 @@ def test_what_is_written_is_what_the_listener_reads(web: Web, ada: str, boss: st
         assert order.command == command.id and order.action == command.data["action"]
         assert order.asker == web.agent_id("boss") and order.agent is None
         assert order.context == web.settings.pbx[0].context
-        rings = order.action in ("retrieve", "pickup", *WATCHING)
+        rings = order.action in ("conference", "retrieve", "pickup", *WATCHING)
         assert order.until - 1000.0 == 10.0 + 15 * rings

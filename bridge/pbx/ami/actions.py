@@ -214,7 +214,7 @@ class Doing(Asking):
         customer = self.customer()
         running = self.aides(Role.RECORD)
         if running:
-            return await self._of_recording(running[0], "it is recorded already")
+            return await self._mute("0", "it is recorded")
         name = _UNSAFE.sub("_", self.legs.call.id)[:96]
         file = f"ringbridge/{name}-{round(time.time())}.wav"
         done = begun(aide_id(Role.RECORD, self.order.command), "it is being recorded", {"file": file})
