@@ -169,6 +169,51 @@ def test_a_leg_that_took_anothers_place_is_held(lab: Lab, hands: Hands) -> None:
     hands.idle()
 
 
+@pytest.mark.parametrize("action", [Action.TRANSFER, Action.CONSULT, Action.CONFERENCE])
+def test_a_number_that_nobody_has_loses_no_caller(hands: Hands, action: Action) -> None:
+    """Asterisk itself takes such a transfer, and hangs up on the caller."""
+    caller = hands.calls()
+    outcome = hands.act(action, to="999")
+    assert (outcome.ok, outcome.reason) == (False, Reason.REFUSED), outcome
+    hands.hears(caller, AGENT_HZ)
+    caller.hang_up()
+    hands.idle()
+    assert hands.sink.kinds() == ["started", "offered", "connected", "ended"]
+
+
+def test_a_ringing_caller_is_not_sent_nowhere(lab: Lab, hands: Hands) -> None:
+    lab.phone("101", Behaviour.NO_ANSWER)
+    caller = hands.rings()
+    assert hands.act(Action.REDIRECT, agent=None, to="999").reason is Reason.REFUSED
+    lab.phone("101", answer_after=0.1)
+    hands.does(Action.REDIRECT, agent=None, to="101")
+    hands.told(CallEventType.CONNECTED)
+    caller.hang_up()
+    hands.idle()
+
+
+@pytest.mark.parametrize(
+    ("action", "values"),
+    [
+        (Action.CONSULT, {"to": "103"}),
+        (Action.TRANSFER, {"to": "103"}),
+        (Action.CONFERENCE, {"to": "103"}),
+        (Action.PARK, {}),
+    ],
+)
+def test_who_asks_somebody_parts_nobody(hands: Hands, action: Action, values: dict[str, str]) -> None:
+    """A second Atxfer would complete the first; a transfer would send the wrong one on."""
+    caller = hands.calls()
+    hands.does(Action.CONSULT, to="102")
+    hands.hears(hands.phone("101"), SECOND_HZ)
+    outcome = hands.act(action, **values)  # type: ignore[arg-type]
+    assert (outcome.ok, outcome.reason) == (False, Reason.REFUSED), outcome
+    hands.does(Action.RETURN)
+    hands.hears(caller, AGENT_HZ)
+    caller.hang_up()
+    hands.idle()
+
+
 def test_what_is_done_leaves_no_line_in_the_companys_records(lab: Lab, hands: Hands) -> None:
     records = lab.dir / "company" / "log" / "cdr-csv" / "Master.csv"
     before = len(records.read_text().splitlines()) if records.exists() else 0

@@ -18,7 +18,7 @@ from bridge.domain.errors import Invalid
 from bridge.pbx.ami.aides import CONTEXT, Aide, Role, aide_id
 from bridge.pbx.ami.asking import Asking, begun, heard, succeeded
 from bridge.pbx.ami.codec import LocalError, Message
-from bridge.pbx.ami.orders import dialled, inner, way_to
+from bridge.pbx.ami.orders import inner, way_to
 from bridge.pbx.ami.reports import Reports
 from bridge.pbx.ami.session import Session, header
 from bridge.pbx.ami.tracker import Tracker
@@ -84,15 +84,16 @@ class Doing(Asking):
     # --- sending on ---
 
     async def transfer(self) -> Outcome:
-        own, _ = self.both()
-        where = dialled(self.to(), self.order.context)
+        own, _ = self.free()
+        where = await self.reachable(own, self.to())
         await self._release(own)
         await self.ask("BlindTransfer", Channel=own.name, **where)
         return succeeded("the PBX sends the caller on")
 
     async def consult(self) -> Outcome:
-        own, _ = self.both()
-        where = dialled(self.to(), self.order.context)
+        own, _ = self.free()
+        # It is pressed as keys, and there is none for a plus.
+        where = await self.reachable(own, self.to().lstrip("+"))
         await self._release(own)
         home = own.bridge
 
@@ -127,12 +128,13 @@ class Doing(Asking):
 
     async def redirect(self) -> Outcome:
         customer = self.customer()
-        where = dialled(self.to(), self.order.context)
+        where = await self.reachable(customer, self.to())
         await self.ask("Redirect", Channel=customer.name, Priority="1", **where)
         return succeeded("the PBX sends the caller there")
 
     async def conference(self) -> Outcome:
-        own, customer = self.both()
+        own, customer = self.free()
+        await self.reachable(own, self.to())
         way = way_to(self.to(), self.order.context)
         await self._release(own)
         uid = aide_id(Role.THIRD, self.order.command)
@@ -143,7 +145,7 @@ class Doing(Asking):
     # --- parked, fetched ---
 
     async def park(self) -> Outcome:
-        own, customer = self.both()
+        own, customer = self.free()
         await self._release(own)
 
         def judge(event: Message) -> Outcome | None:

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from bridge.pbx.ami.aides import Aide, Role
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.hearing import ACT_ACTION
-from bridge.pbx.ami.orders import aide, phone
+from bridge.pbx.ami.orders import aide, dialled, phone
 from bridge.pbx.ami.reports import Judge, Reports
-from bridge.pbx.ami.session import Reply, Session
+from bridge.pbx.ami.session import Reply, Session, header
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.acting import Legs, NotPossible
 from bridge.pbx.calls.model import Channel
@@ -140,6 +140,22 @@ class Asking:
 
     def both(self) -> tuple[Channel, Channel]:
         return self.own(), self.customer()
+
+    def free(self) -> tuple[Channel, Channel]:
+        """The same, where they may be parted: who asks somebody would send on the wrong one."""
+        if self.own().guest_of is not None:
+            raise NotPossible("somebody is being asked; complete that first, or come back")
+        return self.both()
+
+    async def reachable(self, who: Channel, to: str) -> dict[str, str]:
+        """The fields that say where to. Raises NotPossible for a number that the PBX does not have."""
+        where = dialled(to, self.order.context)
+        exists = "DIALPLAN_EXISTS({Context},{Exten},1)".format(**where)
+        reply = await self.session.ask("Getvar", {"Channel": who.name, "Variable": exists}, deadline=self.left())
+        # Without func_dialplan it does not know.
+        if header(reply.headers or {}, "value") == "0":
+            raise NotPossible("the PBX has nobody under that number")
+        return where
 
     def to(self) -> str:
         return self.order.to or ""
