@@ -56,10 +56,10 @@ def test_upgrades_at_once_are_one_upgrade(
     migrate.check_current(fresh)
 
 
-def test_who_is_stopped_in_a_transaction_keeps_no_lock_on_postgresql(settings: Settings) -> None:
+def test_who_is_stopped_in_a_transaction_keeps_no_lock_on_postgresql(postgres: str) -> None:
     """Where the holder of a lease is frozen while it writes, its standby must not wait for it."""
-    if settings.database.url is None:
-        pytest.skip("nobody takes SQLite's one lock from a process that has it")
+    settings = Settings(database=Database(url=new_database(postgres)))
+    migrate.upgrade(settings)
     frozen, standby = open_database(settings, idle_seconds=0.3), open_database(settings)
     with pytest.raises(Unavailable), frozen.begin() as session:
         lease = leases.claim(session, "lab", "one", timedelta(seconds=-1))
