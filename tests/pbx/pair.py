@@ -211,7 +211,15 @@ class Pair:
             [other] = [one for one in self.listeners if one is not holder]
             return holder if other.stands_by() and other.process and other.process.poll() is None else None
 
-        return cast(Listener, until(look, 60, f"one holds and one stands by; logs:\n{self.logs()}"))
+        return cast(Listener, self.until(look, 240, "one holds and one stands by"))
+
+    def until(self, look: Callable[[], object], seconds: float, what: str) -> object:
+        """As `rig.until`, with what the listeners said when it failed."""
+        try:
+            return until(look, seconds, what)
+        except AssertionError as error:
+            states = [f"{one.name}: {one.pid}, {one.process and one.process.poll()}" for one in self.listeners]
+            raise AssertionError(f"{error}\n{states}\n{self.logs()}") from None
 
     def logs(self) -> str:
         return "\n".join(f"--- {one.name}\n{one.log()[-3000:]}" for one in self.listeners)
@@ -295,7 +303,7 @@ def paired(lab: Lab, folder: Path, server: RedisServer, postgres: str, database:
     readers = Consumer(connect(direct), keys.CALLS), Consumer(connect(direct), keys.SCREENS)
     pair = Pair(lab, direct, redis, sessions, (listeners[0], listeners[1]), *readers, agents, client)
     try:
-        until(lambda: "pop builder ready" in (folder / "direct" / "pops.log").read_text(), 60, "the builder of pops")
+        until(lambda: "pop builder ready" in (folder / "direct" / "pops.log").read_text(), 240, "the builder of pops")
         for one in listeners:
             one.start()
         yield pair

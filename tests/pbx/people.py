@@ -42,7 +42,7 @@ class People:
         """Nobody calls any more; who talks may finish."""
         self._rest.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(120)
         self._threads.clear()
         assert not self.faults, self.faults
 
@@ -71,7 +71,7 @@ class People:
 
     def _sent_on(self, dice: random.Random) -> None:
         call = self._call(dice, "+12125550101", 5)
-        call.wait_for("answered", seconds=10)
+        call.wait_for("answered", seconds=60)
         self._rest.wait(dice.uniform(0.2, 1))
         self.pair.lab.press_phone("101", dice.choice(("##102", "##103", "##105")))
         call.wait_for("ended", seconds=60)
@@ -85,5 +85,5 @@ class People:
 def talk(lab: Lab, extension: str) -> Caller:
     """A call that goes on until somebody ends it."""
     call = lab.call(f"+12125550{extension}", caller=f"+1917555{extension}0")
-    call.wait_for("answered", seconds=30)
+    call.wait_for("answered", seconds=60)
     return call

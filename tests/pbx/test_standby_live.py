@@ -13,7 +13,7 @@ import statistics
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from doubles.postgres import new_database, postgres  # noqa: F401 - a fixture
@@ -30,10 +30,10 @@ LONG = bool(os.environ.get("RINGBRIDGE_LONG"))
 SEED = int(os.environ.get("RINGBRIDGE_SEED") or random.randrange(10**9))
 HARMS = ("killed", "frozen", "stopped", "no sql", "no redis", "no pbx")
 ROUNDS = 60 if LONG else len(HARMS)
-PATIENCE = 60.0
+PATIENCE = 120.0
 """How long a takeover may take on the slowest machine; five seconds is what it takes, and what is printed."""
 
-pytestmark = [pytest.mark.pbx, pytest.mark.timeout(3600 if LONG else 600)]
+pytestmark = [pytest.mark.pbx, pytest.mark.timeout(7200 if LONG else 900)]
 
 
 def harm(listener: Listener, kind: str) -> None:
@@ -51,7 +51,7 @@ def heal(listener: Listener, kind: str) -> None:
     assert listener.process is not None
     match kind:
         case "killed" | "stopped":
-            code = listener.process.wait(30)
+            code = listener.process.wait(90)
             assert code == (0 if kind == "stopped" else -signal.SIGKILL), listener.log()[-2000:]
             listener.start()
         case "frozen":
@@ -73,13 +73,13 @@ def test_whoever_listens_every_call_is_told_whole(
         for number in range(ROUNDS):
             kind = dice.choice(HARMS) if LONG else HARMS[number]
             took.setdefault(kind, []).append(play(pair, people, dice, kind, number))
+        report(lab, took, pair)
         lab.hang_up_all()
-        until(lambda: not pair.redis.hgetall(keys.live("lab")), 30, "the last call's end")
+        until(lambda: not pair.redis.hgetall(keys.live("lab")), 90, "the last call's end")
         settle(pair)
         check_calls(pair)
         check_pops(pair)
         check_witness(pair)
-    tell(lab, took, pair)
 
 
 def play(pair: Pair, people: People, dice: random.Random, kind: str, number: int) -> float:
@@ -93,19 +93,20 @@ def play(pair: Pair, people: People, dice: random.Random, kind: str, number: int
         threading.Event().wait(dice.choice((0, 0.01, 0.03, 0.1)))
     since = uptime()
     harm(holder, kind)
-    took = until(lambda: pair.calls.since(since, "pbx.resynced"), PATIENCE, f"{kind}: a takeover\n{pair.logs()}")
+    took = pair.until(lambda: pair.calls.since(since, "pbx.resynced"), PATIENCE, f"round {number}, {kind}: a takeover")
     assert pair.holder() is not holder, kind
     threading.Event().wait(dice.uniform(0, 2))
     heal(holder, kind)
     threading.Event().wait(dice.uniform(0, 1))
     people.rest()
     try:
-        until(lambda: same_picture(pair), 30)
+        until(lambda: same_picture(pair), 90)
     except AssertionError:
         raise AssertionError(f"round {number}, {kind}: {unlike(pair)}") from None
     for call in steady:
         call.hang_up()
-    return took
+    print(f"round {number}: {kind}, {took:.2f} s", flush=True)
+    return cast(float, took)
 
 
 def on_the_pbx(lab: Lab) -> set[str]:
@@ -151,7 +152,7 @@ def settle(pair: Pair) -> None:
         groups: Any = pair.redis.xinfo_groups(keys.CALLS)
         return all(group["pending"] == 0 and group["lag"] == 0 for group in groups)
 
-    until(read, 30, "recorder and pops")
+    until(read, 90, "recorder and pops")
 
 
 def told(pair: Pair) -> dict[str, list[dict[str, str]]]:
@@ -197,7 +198,7 @@ def check_witness(pair: Pair) -> None:
     assert max(rang.values()) == 1, [row for row, count in rang.items() if count > 1]
 
 
-def tell(lab: Lab, took: dict[str, list[float]], pair: Pair) -> None:
+def report(lab: Lab, took: dict[str, list[float]], pair: Pair) -> None:
     """The figures."""
     for kind, seconds in sorted({**took, "all": [one for many in took.values() for one in many]}.items()):
         p99 = sorted(seconds)[max(0, round(0.99 * len(seconds)) - 1)]

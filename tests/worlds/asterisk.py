@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.hearing import DIAL_ACTION
 from worlds.model import DID, ROOM, ZERO, Flow, Leg, World
@@ -61,7 +64,8 @@ class Asterisk(World):
     def answer(self, caller: Leg, leg: Leg) -> Flow:
         yield self._say("Newstate", leg, ChannelState="6")
         yield self._say("DialEnd", caller, **self._dest(leg), DialStatus="ANSWER")
-        yield self._say("Newstate", caller, ChannelState="6")
+        if not caller.up:
+            yield from self.goes_up(caller)
 
     def _enter(self, leg: Leg, bridge: str, **more: str) -> Message:
         leg.bridge = bridge
@@ -189,7 +193,8 @@ class Asterisk(World):
     def take(self, picker: Leg, caller: Leg, rang: Leg) -> Flow:
         yield self._say("Pickup", picker, TargetUniqueid=rang.uid)
         yield self._say("DialEnd", caller, **self._dest(picker), DialStatus="ANSWER")
-        yield self._say("Newstate", caller, ChannelState="6")
+        if not caller.up:
+            yield from self.goes_up(caller)
         yield from self.end(rang, "lost")
 
     def _back_from_hold(self, leg: Leg) -> Flow:
@@ -277,7 +282,8 @@ class Asterisk(World):
             failed = {"ActionID": f"{DIAL_ACTION}{attempt}", "Response": "Failure", "Reason": "0"}
             yield self._say("OriginateResponse", one, **failed)
             yield from self._receipt(two, attempt, first, "over", DialStatus="NOANSWER", Cause="19")
-            yield from self.weave(*(self.end(channel, "unanswered") for channel in (two, one, first)))
+            ends = [self.end(channel, "unanswered") for channel in (two, first)]
+            yield from self.weave(*ends, self._first_over(one))
             return
         bridge = f"bridge-{self.number()}"
         yield from self.weave(self._connect_far(first, two, bridge), self._first_up(one, attempt))
@@ -307,7 +313,7 @@ class Asterisk(World):
         said = {"UserEvent": "Ringbridge", "Attempt": attempt, "Leg": leg.side, "Result": result}
         yield self._say("UserEvent", half, **said, **more)
 
-    def _own_rings(self, dialler: Leg, leg: Leg, one: Leg | None) -> Flow:  # type: ignore[misc]
+    def _own_rings(self, dialler: Leg, leg: Leg, one: Leg | None) -> Generator[Any, None, bool]:
         """It rings, and answers or does not."""
         if leg.leaving:
             return False
@@ -328,6 +334,10 @@ class Asterisk(World):
         yield self._say("DialEnd", **self._dest(one), DialStatus="ANSWER")
         done = {"ActionID": f"{DIAL_ACTION}{attempt}", "Response": "Success", "Reason": "4"}
         yield self._say("OriginateResponse", one, **done)
+
+    def _first_over(self, one: Leg) -> Flow:
+        yield self._say("DialEnd", **self._dest(one), DialStatus="NOANSWER")
+        yield from self.end(one, "unanswered")
 
     def _no_second(self, attempt: str, one: Leg, two: Leg, first: Leg, second: Leg) -> Flow:
         if first.leaving:

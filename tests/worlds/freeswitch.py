@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 from bridge.pbx.esl.hearing import DIAL_JOB
 from worlds.model import DID, ROOM, Flow, Leg, World
 
@@ -69,7 +72,12 @@ class FreeSwitch(World):
 
     def answer(self, caller: Leg, leg: Leg) -> Flow:
         yield self._say("CHANNEL_ANSWER", leg)
-        yield self._say("CHANNEL_ANSWER", caller)
+        yield from self._answers(caller)
+
+    def _answers(self, leg: Leg) -> Flow:
+        if not leg.up:
+            leg.up = True
+            yield self._say("CHANNEL_ANSWER", leg)
 
     def _pair(self, event: str, one: Leg, two: Leg) -> dict[str, str]:
         return self._say(event, one, Bridge_A_Unique_ID=one.uid, Bridge_B_Unique_ID=two.uid)
@@ -183,7 +191,7 @@ class FreeSwitch(World):
         yield self._say("CHANNEL_HOLD" if leg.held else "CHANNEL_UNHOLD", leg)
 
     def take(self, picker: Leg, caller: Leg, rang: Leg) -> Flow:
-        yield self._say("CHANNEL_ANSWER", caller)
+        yield from self._answers(caller)
         yield from self.end(rang, "picked")
         picker.route = f"{int(self.now)}:{self.number()}:uuid_br:{caller.uid}"
 
@@ -290,7 +298,7 @@ class FreeSwitch(World):
         leg.outgoing, leg.attempt, leg.side = True, attempt, "customer" if trunk else "agent"
         return leg
 
-    def _own_rings(self, leg: Leg) -> Flow:  # type: ignore[misc]
+    def _own_rings(self, leg: Leg) -> Generator[Any, None, bool]:
         """It rings, and answers or does not."""
         if leg.leaving:
             return False

@@ -111,7 +111,9 @@ class World(ABC):
         return [
             leg
             for leg in self.legs
-            if leg.mate and leg.near is None and not (leg.trunk or leg.busy or leg.gone or leg.leaving or leg.mate.busy)
+            if leg.mate
+            and leg.near is None
+            and not (leg.trunk or leg.busy or leg.gone or leg.leaving or leg.mate.busy)
             and self.may_transfer(leg)
         ]
 
@@ -174,7 +176,7 @@ class World(ABC):
         able = [leg for leg in legs if not (leg.leaving or leg.gone)]
         winner = able[self.pick(len(able))] if able and not caller.leaving and self.pick(4) else None
         if winner is not None:
-            winner.up = caller.up = True
+            winner.up = True
             yield from self.answer(caller, winner)
         for leg in legs:
             if leg is not winner:
@@ -198,7 +200,6 @@ class World(ABC):
             yield from self.settle(picker)
             return
         took.append(picker)
-        caller.up = True
         self.pickups += self.tells_pickups
         yield from self.take(picker, caller, rang)
         if not (caller.leaving or picker.leaving):
