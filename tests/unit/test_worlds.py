@@ -2,11 +2,10 @@
 
 `RINGBRIDGE_LONG=1` tries 10,000 examples of each PBX instead of 500; `RINGBRIDGE_SEED` repeats a run.
 
-Each example is a tape of bytes, each byte a decision: which flow goes on, who does what. Hypothesis shrinks a tape to few
-and small bytes, and the failure's note says in words what the people did. A RuleBasedStateMachine would shrink by leaving
-out whole steps, but its rules would have to be the single events of flows that are half done (a phone that rings
-while another call is parked): the same choices as here, at several times the cost, and the gap test below, which is not
-Hypothesis' to shrink, plays the same tapes.
+Each example is a tape of bytes, each byte a decision: which flow goes on, who does what. Hypothesis shrinks a tape to
+few and small bytes, and the failure's note says in words what the people did. A RuleBasedStateMachine would shrink by
+leaving out whole steps, but its rules would have to be the single events of flows that are half done (a phone that
+rings while another call is parked): the same choices as here. And the gap test below plays the same tapes.
 """
 
 from __future__ import annotations
