@@ -22,7 +22,7 @@ from doubles.company import (
 from doubles.postgres import postgres, settings  # noqa: F401 - fixtures
 from redis import Redis
 from rig import RedisServer, make_settings, until
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from bridge.domain.attempts import AttemptState
 from bridge.domain.calls import CallEvent, CallEventType
@@ -434,3 +434,27 @@ def test_redis_comes_and_goes(running: tuple[Settings, Sessions], own_redis: Red
     second = Line(connect(made))
     second.say("b", T.STARTED, direction=None, from_=None, to=None)
     until(lambda: recorded("b"))
+
+
+def test_the_calls_of_a_batch_are_read_all_at_once(
+    sessions: Sessions, redis: Redis, recording: Recorder, line: Line
+) -> None:
+    for number in range(5):
+        line.say(f"q{number}", T.STARTED, direction="inbound", from_=CALLER, to=DID, client=None)
+    drain(recording)
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        asked.append(" ".join(statement.split()))
+
+    for number in range(5):
+        for kind in (T.OFFERED, T.CONNECTED, T.HELD, T.RESUMED):
+            line.say(f"q{number}", kind, party=None, parties=[], by=None)
+    event.listen(sessions.engine, "before_cursor_execute", note)
+    try:
+        drain(recording)
+    finally:
+        event.remove(sessions.engine, "before_cursor_execute", note)
+    assert {call(sessions, f"q{number}").state for number in range(5)} == {"connected"}
+    assert sum(" FROM calls WHERE " in statement for statement in asked) == 1
+    assert sum(statement.startswith("UPDATE calls ") for statement in asked) <= 5
