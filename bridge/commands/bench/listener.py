@@ -1,7 +1,7 @@
 """`ringbridge bench listener`: what an event of the PBX costs us, and whether we keep up with very many.
 
 Recorded traffic is played over TCP at a rate into a real `ringbridge listen` with a real Redis, every time with other
-calls in it. How long it took from an event's time until what came of it stood in Redis shows in the lag, and whether
+calls in it. How long it took from an event until what came of it stood in Redis shows in the lag, and whether
 all of it came is counted at both ends. In the same run the bare library parses the same bytes, and does nothing else.
 """
 
@@ -172,11 +172,12 @@ class _Run:
         over = threading.Event()
         sampler = threading.Thread(target=self._sample, args=(over,), daemon=True)
         sampler.start()
-        used, began, wall = listener.cpu(), time.monotonic(), time.time()
+        used, began = listener.cpu(), time.monotonic()
         sent = 0
         for group in self.played.play(self.rate, max(1, self.rate // _GROUPS_A_SECOND)):
             _wait(began + group.due)
-            self.stage.fake.send(group.data(kind, wall + group.due))
+            # Its time is when it is written: who plays may be late too, and that is not the listener's lag.
+            self.stage.fake.send(group.data(kind, time.time()))
             sent += group.events
             if sent == self.events:
                 break
@@ -196,7 +197,7 @@ class _Run:
                 self.memory.append((round(elapsed, 1), round(self.stage.listener.rss_mb(), 1)))
 
     def _look(self) -> None:
-        """The latest call events in Redis: how long after what they speak of was due they stood there."""
+        """The latest call events in Redis: how long after what they speak of was sent they stood there."""
         latest = cast(list[tuple[str, dict[str, str]]], self.stage.redis.xrevrange(keys.CALLS, count=_LATEST))
         for entry_id, values in latest:
             if id_key(entry_id) <= self.last:
