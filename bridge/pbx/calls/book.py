@@ -358,6 +358,20 @@ class Book(Lines):
         """The conversation goes on as `into`; every leg goes along."""
         self.start(call, at)
         self.start(into, at)
+        self._hand_over(call, into)
+        into.offered = into.offered or call.offered
+        self.emit(call, CallEventType.MERGED, at, {"into": into.id})
+        self.forget(call)
+
+    def fold(self, call: Call, into: Call, at: float) -> None:
+        """It turns out that what seemed a call of its own is part of another; mostly nobody has been told of it yet."""
+        if call.started:
+            self.merge(call, into, at)
+            return
+        self._hand_over(call, into)
+        self.forget(call)
+
+    def _hand_over(self, call: Call, into: Call) -> None:
         for uid in list(call.legs):
             self.attach(self.channels[uid], into)
         guest = self.channels.get(call.guest or "")
@@ -367,9 +381,6 @@ class Book(Lines):
             self.links[link] = into.id
         into.links.extend(call.links)
         call.links = []
-        into.offered = into.offered or call.offered
-        self.emit(call, CallEventType.MERGED, at, {"into": into.id})
-        self.forget(call)
 
     def forget(self, call: Call) -> None:
         """Drop a call with whatever of it is left."""

@@ -106,11 +106,18 @@ class Tracker:
         originator = self.book.channels.get(channel.link)
         consults = originator is not None and channel.outgoing and self._talks(originator)
         call = self.book.add_channel(channel)
+        far = self.book.peer(channel)
+        if originator is not None and far is not None and call.first == far.uid and call.id != originator.call:
+            # A wire's far half may be told first, and seems to begin a call then.
+            self.book.fold(call, self.book.calls[originator.call], at)
+            call = self.book.calls[originator.call]
         if originator is None:
             if channel.uid == call.first and call.attempt is not None:
                 self.book.start(call, at)
         elif consults:
-            transfers.consult(self.book, originator, channel, at)
+            consultation = transfers.consult(self.book, originator, channel, at)
+            if far is not None:
+                self.book.attach(far, consultation)
         else:
             if originator.guest_of is not None:
                 self.book.attach(channel, self.book.calls[self.book.side(originator)])
