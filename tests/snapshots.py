@@ -183,6 +183,9 @@ class FreeSwitch:
             case "conference::maintenance", "add-member" if uid in self.dumps:
                 self.dumps[uid]["variable_conference_uuid"] = event["Conference-Unique-ID"]
                 self.dumps[uid]["variable_current_application"] = "conference"
+            case "conference::maintenance", "del-member" if uid in self.dumps:
+                # It may already be on its way out, and then says so.
+                self.dumps[uid]["Answer-State"] = event.get("Answer-State", "")
             case "valet_parking::info", "hold" if uid in self.dumps:
                 self.dumps[uid]["variable_current_application"] = "valet_park"
             case "callcenter::info", "member-queue-start":

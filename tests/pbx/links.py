@@ -44,6 +44,8 @@ class Sink:
         self.live: dict[str, str] = {}
         self.downs: list[str] = []
         self.facts: list[PbxFacts] = []
+        self.link: Link | None = None
+        """The link that it hears, where a test needs it."""
 
     def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
         self.heard.extend(batch)

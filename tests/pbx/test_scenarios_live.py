@@ -56,6 +56,7 @@ def heard(lab: Lab) -> Iterator[Sink]:
     link.set_directory(
         Directory(agents={phone_device(lab.pbx, e): a for e, a in AGENTS.items()}, clients=CLIENTS)
     )
+    sink.link = link
     link.start()
     until(lambda: sink.facts, what="the resync")
     yield sink
@@ -70,6 +71,7 @@ def test_the_link_tells_what_the_witness_saw(lab: Lab, heard: Sink, scenario: Sc
         pytest.skip(f"{lab.company.name}: {why}")
     before = len(heard.heard)
     stage = Stage(lab, scenario, tolerance_ms=TOLERANCE_MS)
+    stage.link = heard.link
     passed = False
     try:
         expected = stage.play()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scenarios.expected import Expected
     from scenarios.stage import Stage
 
-FAMILIES = ("direct", "queues", "forwards", "callers", "blind", "attended", "sharing", "wires", "races")
+FAMILIES = ("direct", "queues", "forwards", "callers", "blind", "attended", "sharing", "wires", "dials", "races")
 """Modules of scenarios, in the order of the table."""
 
 Play = Callable[["Stage"], "Expected"]

@@ -1,4 +1,4 @@
-"""Calls that the PBX is told to place: our own, agent or customer first, refused ones, and a stranger's into a queue."""
+"""Calls that the PBX is told to place: our own, agent or customer first, refused, and a stranger's into a queue."""
 
 from __future__ import annotations
 
@@ -93,8 +93,9 @@ def _dial(stage: Stage, number: str, first: Literal["agent", "customer"] = "agen
     return line, attempt
 
 
-def _started(line: Line, attempt: str) -> Spec:
-    data = {"direction": "outbound", "from": "101", "to": "customer", "client": "acme", "campaign": None}
+def _started(line: Line, attempt: str, number: str = ANSWERS) -> Spec:
+    to = {"dialled": number}
+    data = {"direction": "outbound", "from": "101", "to": to, "client": "acme", "campaign": None}
     return event("started", line, {**data, "attempt": attempt, "callback": "callback-1"}, late_ms=500)
 
 
@@ -102,7 +103,11 @@ def _ended(line: Line, dials: Line, number: str, cause: str, **more: Any) -> Spe
     return ended(line, dials, "101", number, cause, direction="outbound", within=600, **more)
 
 
-@scenario("dial_agent_first", "Ringbridge calls 101 and then the customer; both answer, 101 hangs up.", family="dials")
+@scenario(
+    "dial_agent_first",
+    "Ringbridge calls 101 and then the customer; both answer, 101 hangs up.",
+    family="dials",
+)
 def dial_agent_first(stage: Stage) -> Expected:
     stage.answers("101")
     dials, attempt = _dial(stage, ANSWERS)
@@ -127,7 +132,11 @@ def dial_agent_first(stage: Stage) -> Expected:
     )
 
 
-@scenario("dial_customer_first", "Ringbridge calls the customer and then 101; both answer, 101 hangs up.", family="dials")
+@scenario(
+    "dial_customer_first",
+    "Ringbridge calls the customer and then 101; both answer, 101 hangs up.",
+    family="dials",
+)
 def dial_customer_first(stage: Stage) -> Expected:
     stage.answers("101")
     dials, attempt = _dial(stage, ANSWERS, "customer")
@@ -152,7 +161,11 @@ def dial_customer_first(stage: Stage) -> Expected:
     )
 
 
-@scenario("dial_customer_busy", "Ringbridge calls 101, who answers, and the customer, who is busy (486).", family="dials")
+@scenario(
+    "dial_customer_busy",
+    "Ringbridge calls 101, who answers, and the customer, who is busy.",
+    family="dials",
+)
 def dial_customer_busy(stage: Stage) -> Expected:
     stage.answers("101")
     dials, attempt = _dial(stage, BUSY)
@@ -163,7 +176,7 @@ def dial_customer_busy(stage: Stage) -> Expected:
             Call(
                 "call",
                 [
-                    _started(dials, attempt),
+                    _started(dials, attempt, BUSY),
                     offered(rings),
                     unoffered(busy, "busy", "customer"),
                     _ended(over, dials, BUSY, "busy", q850=17),
@@ -173,7 +186,9 @@ def dial_customer_busy(stage: Stage) -> Expected:
     )
 
 
-@scenario("dial_refused", "Ringbridge calls 101, which is busy (486): the originate is refused.", family="dials")
+@scenario(
+    "dial_refused", "Ringbridge calls 101, which is busy (486): the originate is refused.", family="dials"
+)
 def dial_refused(stage: Stage) -> Expected:
     stage.phones(Behaviour.BUSY, "101")
     dials, attempt = _dial(stage, ANSWERS)
@@ -245,5 +260,11 @@ def _originate(stage: Stage, number: str, to: str) -> None:
         return
     with stage.lab.company_ami() as ami:
         ami.action(
-            "Originate", Channel=string, Context="from-internal", Exten=to, Priority="1", Async="true", Timeout="30000"
+            "Originate",
+            Channel=string,
+            Context="from-internal",
+            Exten=to,
+            Priority="1",
+            Async="true",
+            Timeout="30000",
         )

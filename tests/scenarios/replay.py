@@ -7,6 +7,7 @@ from typing import Any
 
 import corpus
 import story
+from recorded import story_of
 
 from bridge.domain.calls import CallEvent, Directory
 from bridge.pbx.ami.presentation import withhold
@@ -33,7 +34,14 @@ def said(path: Path, expected: dict[str, Any]) -> list[dict[str, Any]]:
     """What our tracker says of those bytes, and of what the PBX answered to whether callers may be shown."""
     tracker = story.side_of(path).tracker()
     tracker.set_directory(directory(expected))
+    expect_ours(tracker, path)
     return published(story.play(path, tracker, shown=lambda event: hidden(event, expected)))
+
+
+def expect_ours(tracker: Any, path: Path) -> None:
+    """Tell a tracker of the dial of ours that a recording is of, if any."""
+    if "attempt " in story_of(path):
+        tracker.expect(story.expected(path))
 
 
 def hidden(event: Any, expected: dict[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +32,12 @@ class Results:
 
     def write(self, scenario: str, way: Literal["live", "trace"], passed: bool) -> None:
         """Put one result beside the others."""
+        with self.file.with_suffix(".lock").open("w") as turn:
+            # Two PBXs may be played at once.
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            self._write(scenario, way, passed)
+
+    def _write(self, scenario: str, way: str, passed: bool) -> None:
         rows = read(self.file)
         row = {"result": "passed" if passed else "failed", "version": self.version, "date": _today()}
         rows.setdefault(scenario, {}).setdefault(self.pbx, {})[way] = row

@@ -31,7 +31,7 @@ _AUTHENTICATE = {
     401: ("www-authenticate", "Authorization"),
     407: ("proxy-authenticate", "Proxy-Authorization"),
 }
-_PROVISIONAL = {180: "hears it ring", 183: "hears early media"}
+_PROVISIONAL = {180: "hears ringing", 183: "hears early media"}
 
 
 class Tell(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 
 from rig import until
 
+from bridge.pbx.port import PbxLink
 from ringbridge_lab import tones
 from ringbridge_lab.company import SOFTPHONES
 from ringbridge_lab.lab import Behaviour, Caller, Lab
@@ -72,6 +73,8 @@ class Stage:
         """Facts for the story that belong to no second, such as what the PBX's own records say."""
         self.after: list[Callable[[], object]] = []
         """What is to be undone once it is over, such as a softphone's socket."""
+        self.link: PbxLink | None = None
+        """What hears this scenario, where one does, for calls that Ringbridge places."""
         self.presentation: dict[str, str] = {}
         self.tones: dict[str, int] = {}
         """What somebody plays, by handle, where it is not what that phone or number always does."""

@@ -139,7 +139,7 @@ def redirected(stage: Stage) -> Expected:
     talk = stage.talks(one.caller, "106", one.answers, one.caller.hangs_up())
     stage.talk(0.3)
     last = one.leg.hang_up()
-    again = {**connected(talk), "at": moved.second, "late_ms": 1500}
+    again = {**connected(talk), "at": moved.second, "late_ms": 1500, "evidence": [talk.text, moved.text]}
     customer = [
         *one.began(talk),
         maybe(again, "for a moment nobody heard anybody; whether they are said to meet again is open"),

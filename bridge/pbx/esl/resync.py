@@ -216,9 +216,10 @@ def _rejoin(
 
 
 def _room(dump: Event) -> str:
-    """The conference in which a channel is now."""
+    """The conference in which a channel is now; one that is being hung up has left it."""
     room = dump.get("variable_conference_uuid", "")
-    return f"conference/{room}" if room and dump.get("variable_current_application") == "conference" else ""
+    inside = dump.get("variable_current_application") == "conference" and dump.get("Answer-State") != "hangup"
+    return f"conference/{room}" if room and inside else ""
 
 
 def _holds(book: Book, channel: Channel, pair: tuple[str, str] | None) -> bool:

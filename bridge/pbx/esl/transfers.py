@@ -41,7 +41,8 @@ def on_unbridge(book: Book, event: Event, at: float) -> None:
         return
     route, before = event.get("Caller-Transfer-Source", ""), stays.route
     stays.route = route
-    if route in ("", before):
+    if route in ("", before) or not stays.real or (left is not None and not left.real):
+        # A wire that takes itself out transfers nobody.
         return
     if early(book, stays, event, at) or not _may_say(stays, route):
         return
