@@ -210,7 +210,8 @@ def _rejoin(
             if channel.uid in rooms:
                 tracker.meet([channel], rooms[channel.uid], CONFERENCE, now)
     for first, second in dict.fromkeys(together.values()):
-        pair = [book.channels[uid] for uid in (first, second) if uid in book.channels]
+        # Who has gone into a conference may still be listed with whom it was bridged before.
+        pair = [book.channels[uid] for uid in (first, second) if uid in book.channels and uid not in rooms]
         if len(pair) == 2 and (pair[0].bridge is None or pair[0].bridge != pair[1].bridge):
             tracker.meet(pair, f"{first}/{second}", "basic", now)
 
