@@ -214,6 +214,19 @@ def test_who_asks_somebody_parts_nobody(hands: Hands, action: Action, values: di
     hands.idle()
 
 
+def test_music_ends_with_who_holds_though_nobody_listens(lab: Lab, hands: Hands) -> None:
+    """The agent sends the held caller on by keys, after the listener has died."""
+    caller = hands.calls()
+    hands.does(Action.HOLD)
+    hands.hears(caller, tones.MUSIC)
+    hands.link.stop()
+    lab.press_phone("101", "##102")
+    hands.hears(caller, SECOND_HZ)
+    until(lambda: lab.channels() == 2, what="the music to be gone")
+    caller.hang_up()
+    lab.wait_idle()
+
+
 def test_what_is_done_leaves_no_line_in_the_companys_records(lab: Lab, hands: Hands) -> None:
     records = lab.dir / "company" / "log" / "cdr-csv" / "Master.csv"
     before = len(records.read_text().splitlines()) if records.exists() else 0
