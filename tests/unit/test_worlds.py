@@ -207,7 +207,14 @@ def test_no_gap_in_random_calls_leaves_a_wrong_picture(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "event"),
-    [("asterisk", "BridgeLeave"), ("asterisk", "BridgeEnter"), ("freeswitch", "CHANNEL_BRIDGE")],
+    [
+        ("asterisk", "BridgeLeave"),
+        ("asterisk", "BridgeEnter"),
+        ("asterisk", "Hold"),
+        ("asterisk", "Pickup"),
+        ("freeswitch", "CHANNEL_BRIDGE"),
+        ("freeswitch", "CHANNEL_UNHOLD"),
+    ],
 )
 def test_a_tracker_that_is_deaf_to_an_event_is_seen(kind: str, event: str) -> None:
     dice = random.Random(1)
