@@ -13,7 +13,7 @@ KEPT, OPTIMISED = "+12125550146", "+12125550156"
 LETS_GO = {
     "freeswitch": "1.11 lets the caller go when a phone that it called over a loopback leg sends it on"
 }
-"""Seen each time with a leg that stays, and with blind transfers over one that takes itself out."""
+"""Seen each time with a leg that stays and with blind transfers, now and then with attended ones over one that goes."""
 UNKNOWN_BY = {"freeswitch": "uuid_transfer -both looks to our tracker like a transfer by the agent: open"}
 
 
@@ -80,6 +80,7 @@ def wire_kept_attended(stage: Stage) -> Expected:
     "wire_optimised_attended",
     "106, behind a Local channel that may go, consults 107 behind another, then REFER with Replaces.",
     family="wires",
+    cannot=LETS_GO,
 )
 def wire_optimised_attended(stage: Stage) -> Expected:
     return _attended(stage, OPTIMISED, "317")
