@@ -1,8 +1,8 @@
 """What a PBX would have answered to a resync at any moment of a recording, put together from what it had said by then.
 
 Each builder hears every event of the recording, those too that the tracker does not, and answers as that PBX does:
-Asterisk's CoreShowChannels, BridgeList and QueueStatus; FreeSWITCH's `show channels`, `show calls`, `uuid_dump` and
-`callcenter_config`, as texts that `take_snapshot` asks for. Nothing here looks into a tracker.
+Asterisk's CoreShowChannels, BridgeList, QueueStatus and Status; FreeSWITCH's `show channels`, `show calls`,
+`uuid_dump` and `callcenter_config`, as texts that `take_snapshot` asks for. Nothing here looks into a tracker.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bridge.pbx.ami.codec import Message
+from bridge.pbx.ami.names import device_of
 from bridge.pbx.ami.resync import Snapshot as AmiSnapshot
 from bridge.pbx.esl.resync import Snapshot as EslSnapshot
 from bridge.pbx.esl.resync import take_snapshot
@@ -57,6 +58,11 @@ class Asterisk:
         self.bridge: dict[str, str] = {}
         self.kinds: dict[str, str] = {}
         self.queued: dict[str, dict[str, str]] = {}
+        self.dialled: dict[str, str] = {}
+        """The number that a caller dialled, as DNID."""
+        self.calls: dict[str, list[str]] = {}
+        """Whom a channel calls, as the data of its application."""
+        self.transferer: dict[str, str] = {}
 
     def hear(self, event: Message, at: float) -> None:
         at = float(event.get("Timestamp", at))
@@ -64,12 +70,14 @@ class Asterisk:
         if name == "Newchannel":
             self.rows[uid] = {}
             self.born[uid] = at
+            if event.get("ChannelState") == "4" and not event.get("Channel", "").startswith("Local/"):
+                self.dialled[uid] = event.get("Exten", "")
         self._refresh(event)
         match name:
             case "Rename":
                 self.rows[uid]["Channel"] = event["Newname"]
             case "Hangup":
-                for held in (self.rows, self.bridge, self.application, self.born):
+                for held in (self.rows, self.bridge, self.application, self.born, self.calls, self.transferer):
                     held.pop(uid, None)
             case "DialBegin":
                 caller = self.rows.get(uid)
@@ -77,7 +85,11 @@ class Asterisk:
                 self.application[event["DestUniqueid"]] = (
                     "AppQueue" if waits else "AppDial" if caller is not None else "AppDial2"
                 )
+                if caller is not None and not waits:
+                    self.application[uid] = "Dial"
+                    self.calls.setdefault(uid, []).append(device_of(event["DestChannel"]))
             case "BridgeEnter":
+                self._consults(event, uid)
                 self.bridge.pop(event.get("SwapUniqueid", ""), None)
                 self.bridge[uid] = event["BridgeUniqueid"]
                 self.kinds[event["BridgeUniqueid"]] = event["BridgeType"]
@@ -87,6 +99,14 @@ class Asterisk:
                 self.queued[uid] = {key: event[key] for key in ("Queue", "Position", "Channel", "Uniqueid")}
             case "QueueCallerLeave":
                 self.queued.pop(uid, None)
+
+    def _consults(self, event: Message, uid: str) -> None:
+        """Who enters where a wire that nobody dialled waits alone, consults by it; both halves name them."""
+        here = [other for other, bridge in self.bridge.items() if bridge == event["BridgeUniqueid"]]
+        name = self.rows.get(here[0], {}).get("Channel", "") if len(here) == 1 else ""
+        if name.startswith("Local/") and here[0] not in self.application and not event["Channel"].startswith("Local/"):
+            halves = [other for other, row in self.rows.items() if row["Channel"][:-1] == name[:-1]]
+            self.transferer.update(dict.fromkeys(halves, event["Channel"]))
 
     def _refresh(self, event: Message) -> None:
         for prefix in _PREFIXES:
@@ -104,6 +124,7 @@ class Asterisk:
                     "Event": "CoreShowChannel",
                     **row,
                     "Application": self.application.get(uid, ""),
+                    "ApplicationData": "&".join(self.calls.get(uid, ())),
                     "Duration": f"{age // 3600:02}:{age // 60 % 60:02}:{age % 60:02}",
                     "BridgeId": self.bridge.get(uid, ""),
                 }
@@ -113,7 +134,15 @@ class Asterisk:
             for bridge in dict.fromkeys(self.bridge.values())
         ]
         queued = [{"Event": "QueueEntry", **entry} for entry in self.queued.values()]
-        return AmiSnapshot(tuple(channels), tuple(bridges), tuple(queued))
+        status = [
+            {
+                "Uniqueid": uid,
+                "DNID": self.dialled.get(uid, ""),
+                "Variable": f"CALLERID(pres)=allowed\nTRANSFERERNAME={self.transferer.get(uid, '(null)')}",
+            }
+            for uid in self.rows
+        ]
+        return AmiSnapshot(tuple(channels), tuple(bridges), tuple(queued), tuple(status))
 
     def alive(self) -> set[str]:
         """Channels that the PBX would name."""

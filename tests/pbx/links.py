@@ -23,11 +23,23 @@ if TYPE_CHECKING:
 Link: TypeAlias = "AmiLink | EslLink"
 
 
-def link_to(lab: Lab, sink: Sink, *, port: int | None = None, patient: bool = False, **changes: object) -> Link:
-    """A link that is not started yet; `port` leads elsewhere, and a patient one does not mind a silent PBX."""
+def link_to(
+    lab: Lab,
+    sink: Sink,
+    *,
+    port: int | None = None,
+    patient: bool = False,
+    silent_seconds: float = 20,
+    **changes: object,
+) -> Link:
+    """A link that is not started yet; `port` leads elsewhere, and a patient one does not mind a silent PBX.
+
+    `silent_seconds` is how long any other puts up with silence.
+    """
     pbx = Pbx.model_validate(pbx_table(lab, **changes, **({} if port is None else {"port": port})))
-    # No test here has a PBX that is silent; one that is slow, beside much else, must lose nobody a call or a number.
-    quick = Timings(ping_every=0.5, ping_deadline=20, presentation=20, commands=20, retry_first=0.1, retry_most=0.5)
+    # One that is slow, beside much else, must lose nobody a call or a number.
+    deadlines = {"ping_deadline": silent_seconds, "presentation": 20, "commands": 20}
+    quick = Timings(ping_every=0.5, retry_first=0.1, retry_most=0.5, **deadlines)
     timings = Timings(ping_every=30, presentation=20, commands=20) if patient else quick
     if pbx.kind == "freeswitch":
         from bridge.pbx.esl.link import EslLink

@@ -16,7 +16,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -136,6 +136,11 @@ class Looker:
             raise self._fault
 
     @property
+    def now(self) -> float:
+        """Seconds since the recording began."""
+        return time.monotonic() - self._zero
+
+    @property
     def looks(self) -> bool:
         """Whether it still does."""
         return self._thread.is_alive()
@@ -158,9 +163,9 @@ class Looker:
             self._fault = error
 
     def _ask(self, question: str, kept: list[Answered]) -> str:
-        asked = time.monotonic() - self._zero
+        asked = self.now
         answer = self._asker.ask(question)
-        kept.append(Answered(question, round(asked, 6), round(time.monotonic() - self._zero, 6), answer))
+        kept.append(Answered(question, round(asked, 6), round(self.now, 6), answer))
         return answer
 
 
@@ -222,10 +227,15 @@ class _Esl:
                 raise ConnectionError("the PBX does not let the event user in")
 
     def look(self, ask: Callable[[str], str]) -> None:
-        asked, self._born = list({**self._known, **self._born}), {}
-        snapshot = esl_resync.take_snapshot(ask, asked)
+        snapshot = esl_resync.take_snapshot(ask, self._heard_of())
         # What has no dump was heard of, and has ended since.
-        self._known = dict.fromkeys(uid for uid in asked if uid in snapshot.dumps)
+        self._known = {uid: None for uid in self._known if uid in snapshot.dumps or uid in self._born}
+
+    def _heard_of(self) -> Iterator[str]:
+        # Only asked once the lists are there: births are heard meanwhile.
+        self._known |= self._born
+        self._born = {}
+        yield from list(self._known)
 
     def ask(self, question: str) -> str:
         self._socket.sendall(esl_codec.encode(f"api {question}"))

@@ -20,7 +20,12 @@ from test_resync_freeswitch import FOLDER, NOW, answers
 from bridge.domain.calls import CallEventType
 from bridge.pbx.esl.resync import Snapshot, resync, take_snapshot
 
-EVERY = [*sorted(TRACES.glob("*-*/*/wire.jsonl*")), *sorted(TRACES.glob("ours/*/*.jsonl*"))]
+EVERY = [
+    path
+    for path in [*sorted(TRACES.glob("*-*/*/wire.jsonl*")), *sorted(TRACES.glob("ours/*/*.jsonl*"))]
+    if not path.with_name("snapshots.jsonl.gz").exists()
+]
+"""Those of which the PBX's own answers were kept too need none of a model: see test_real_gaps."""
 LONG = bool(os.environ.get("RINGBRIDGE_LONG"))
 SEED = os.environ.get("RINGBRIDGE_SEED") or (str(random.randrange(10**6)) if LONG else "1")
 
@@ -52,6 +57,8 @@ ONCE_WRONG = [
     ("asterisk-22", "attended_code", Cut(16, 28), True),
     # Who was back from a consultation was still taken for its guest.
     ("asterisk-22-lab", "attended_code_refused", Cut(18, 28), False),
+    # Who consulted was not known, and nine events from before the answers opened the consultation again without them.
+    ("asterisk-16", "attended_code", Cut(15, 27, 9), True),
     # The guest of a consultation went with its own call.
     ("freeswitch-1.11-json", "attended_code", Cut(12, 16, 3), True),
     # A late word of a channel that the resync had found gone brought its call back.
@@ -64,11 +71,6 @@ ONCE_WRONG = [
 def test_what_was_wrong_once_stays_mended(link: str, scenario: str, cut: Cut, same_process: bool) -> None:
     ours = list(TRACES.glob(f"{link}/{scenario}.jsonl*"))
     assert not faults(record(ours[0] if ours else wire(link, scenario)), cut, same_process=same_process)
-
-
-@pytest.mark.xfail(reason="nine events from before the answers open the consultation again, by who is there then")
-def test_a_consultation_and_many_late_events() -> None:
-    assert not faults(record(wire("asterisk-16", "attended_code")), Cut(15, 27, 9), same_process=True)
 
 
 def test_a_wrong_picture_would_be_seen() -> None:

@@ -45,3 +45,74 @@ def test_who_must_not_be_shown_is_not(status: tuple[dict[str, str], ...]) -> Non
     batch = resync(tracker, Snapshot((CHANNEL,), status=status), None, NOW).batch
     assert batch.events[0].data["from"]["withheld"] is True
     assert CALLER not in repr(batch) and "Rosa" not in repr(batch)
+
+
+TALK, ASKS = "bridge-1", "bridge-2"
+CONSULTING = (
+    {**CHANNEL, "Application": "Dial", "ApplicationData": "PJSIP/101,60", "BridgeId": TALK},
+    {
+        "Channel": "PJSIP/102-00000002",
+        "Uniqueid": "1795399995.5",
+        "Linkedid": CHANNEL["Uniqueid"],
+        "ChannelState": "5",
+        "CallerIDNum": "102",
+        "Application": "AppDial",
+        "Duration": "00:00:05",
+    },
+    {
+        "Channel": "PJSIP/101-00000001",
+        "Uniqueid": "1795399990.2",
+        "Linkedid": CHANNEL["Uniqueid"],
+        "ChannelState": "6",
+        "CallerIDNum": "101",
+        "Application": "AppDial",
+        "Duration": "00:00:10",
+        "BridgeId": ASKS,
+    },
+    {
+        "Channel": "Local/102@inside-00000000;2",
+        "Uniqueid": "1795399995.4",
+        "Linkedid": CHANNEL["Uniqueid"],
+        "ChannelState": "4",
+        "Exten": "102",
+        "Application": "Dial",
+        "ApplicationData": "PJSIP/102,60",
+        "Duration": "00:00:05",
+    },
+    {
+        "Channel": "Local/102@inside-00000000;1",
+        "Uniqueid": "1795399995.3",
+        "Linkedid": CHANNEL["Uniqueid"],
+        "ChannelState": "5",
+        "Exten": "102",
+        "Duration": "00:00:05",
+        "BridgeId": ASKS,
+    },
+)
+"""101 asks 102, whose phone rings, and the customer waits: as a real Asterisk lists it, in the order of its hash."""
+
+
+def consulting(by: str) -> Snapshot:
+    wires = [
+        {"Uniqueid": row["Uniqueid"], "Variable": f"CALLERID(pres)=allowed\nTRANSFERERNAME={by}"}
+        for row in CONSULTING
+        if row["Channel"].startswith("Local/")
+    ]
+    bridges = ({"BridgeUniqueid": TALK, "BridgeType": "basic"}, {"BridgeUniqueid": ASKS, "BridgeType": "basic"})
+    return Snapshot(CONSULTING, bridges, (), (STATUS, *wires))
+
+
+def test_a_phone_that_is_asked_in_a_consultation_rings_for_that_and_not_for_the_customer() -> None:
+    tracker = side("asterisk-22").tracker()
+    batch = resync(tracker, consulting("PJSIP/101-00000001"), None, NOW).batch
+    assert list(told(batch.events).values()) == [
+        [f"started inbound {CALLER} > {DID}", "offered 101", "uncertain"],
+        ["started internal 101 > 102", "offered 102", "uncertain"],
+    ]
+
+
+def test_a_wire_of_somebody_who_has_left_is_no_consultation() -> None:
+    """As after an attended transfer that was completed while the target rings."""
+    tracker = side("asterisk-22").tracker()
+    batch = resync(tracker, consulting("PJSIP/109-00000009"), None, NOW).batch
+    assert len(told(batch.events)) == 1

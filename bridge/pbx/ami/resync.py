@@ -7,16 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bridge.domain.calls import Expected
+from bridge.pbx.ami import transfers
 from bridge.pbx.ami.aides import Aide, Role
 from bridge.pbx.ami.codec import Message
-from bridge.pbx.ami.names import HIDDEN, facts, may_be_restricted
+from bridge.pbx.ami.names import HIDDEN, device_of, facts, may_be_restricted
 from bridge.pbx.ami.tracker import Tracker
+from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, still_rings
-from bridge.pbx.calls.model import Line
+from bridge.pbx.calls.model import Channel, Line
 from bridge.pbx.calls.parties import known
 
 _ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _DIALLED_BY = frozenset({"AppDial", "AppDial2", "AppQueue"})
+_CALLS = {"AppDial": "Dial", "AppQueue": "Queue"}
+"""What a leg runs, and what the channel runs that calls it."""
 _OWN_CONTEXT = "Local/first@ringbridge-leg"
 
 CHANNELS, BRIDGES, QUEUES = "Action: CoreShowChannels", "Action: BridgeList", "Action: QueueStatus"
@@ -56,7 +60,7 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     # Those whom we knew may all be gone while the call goes on with others.
     _adopt(tracker, {uid: seen[uid] for uid in orphans(book, seen, links)}, now)
     vanished = close_gone(book, seen, since, now)
-    known_before = set(book.calls)
+    known_before = {call.id: call.started for call in book.calls.values()}
     still_rings(book, seen)
     _end_missing_legs(tracker, seen, now)
     _adopt(tracker, seen, now)
@@ -100,28 +104,58 @@ def _end_missing_legs(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], n
 
 def _adopt(tracker: Tracker, seen: Mapping[str, Mapping[str, str]], now: float) -> None:
     # Oldest first, so that a call is named after its first channel as it would have been.
-    def _order(pair: tuple[str, Mapping[str, str]]) -> tuple[float, bool]:
-        return -_age(pair[1].get("Duration", "")), pair[0] != pair[1].get("Linkedid")
+    def _order(pair: tuple[str, Mapping[str, str]]) -> tuple[float, bool, int]:
+        return -_age(pair[1].get("Duration", "")), pair[0] != pair[1].get("Linkedid"), _serial(pair[0])
 
     for uid, item in sorted(seen.items(), key=_order):
         state = item.get("ChannelState", "0")
         channel = tracker.book.channels.get(uid)
         if channel is None:
-            _expect_again(tracker, item)
-            dialled = item.get("Application") in _DIALLED_BY
-            born = "5" if dialled else ("4" if state == str(int(Line.UP)) else state)
-            link = _belongs_to(tracker, uid, item, seen, dialled=dialled)
-            # The dialplan has gone on since; the number that was dialled has not.
-            exten = item.get("Dialled") or item.get("Exten", "")
-            said = {**item, "Event": "Newchannel", "ChannelState": born, "Linkedid": link, "Exten": exten}
-            event = Message(said.items())
-            tracker.hear(event, now - _age(item.get("Duration", "")))
-            channel = tracker.book.channels.get(uid)
+            channel = _take_in(tracker, uid, item, seen, now)
             if channel is None:
                 continue
-            channel.dialled = channel.dialled or dialled
+        elif item.get("Application") in _DIALLED_BY and not channel.dialled:
+            begins = {"Event": "DialBegin", "Uniqueid": _dialler(tracker.book, item, seen) or "", "DestUniqueid": uid}
+            tracker.hear(Message(begins.items()), now)
+        _consult(tracker, channel, item, seen, now)
         if str(int(channel.state)) != state or (channel.outgoing and not channel.offered):
             tracker.hear(Message({**item, "Event": "Newstate"}.items()), now)
+
+
+def _take_in(
+    tracker: Tracker, uid: str, item: Mapping[str, str], seen: Mapping[str, Mapping[str, str]], now: float
+) -> Channel | None:
+    """A channel of which nothing was heard before."""
+    _expect_again(tracker, item)
+    dialled, state = item.get("Application") in _DIALLED_BY, item.get("ChannelState", "0")
+    said = {
+        **item,
+        "Event": "Newchannel",
+        "ChannelState": "5" if dialled else ("4" if state == str(int(Line.UP)) else state),
+        "Linkedid": _belongs_to(tracker, uid, item, seen, dialled=dialled),
+        # The dialplan has gone on since; the number that was dialled has not.
+        "Exten": item.get("Dialled") or item.get("Exten", ""),
+    }
+    tracker.hear(Message(said.items()), now - _age(item.get("Duration", "")))
+    channel = tracker.book.channels.get(uid)
+    if channel is not None:
+        channel.dialled = channel.dialled or dialled
+    return channel
+
+
+def _consult(
+    tracker: Tracker, channel: Channel, item: Mapping[str, str], seen: Mapping[str, Mapping[str, str]], now: float
+) -> None:
+    """Open the consultation of which this is the wire, before the phone that it calls is taken for the customer's."""
+    book, other = tracker.book, tracker.book.peer(channel)
+    if not channel.wire or other is None:
+        return
+    first, second = (channel, other) if channel.half == "1" else (other, channel)
+    asked = seen.get(first.uid, {})
+    bridge, name = asked.get("BridgeId"), asked.get("Transferer")
+    by = next((uid for uid, row in seen.items() if row.get("Channel") == name and row.get("BridgeId") == bridge), "")
+    if bridge and name and by in book.channels:
+        transfers.consulting(book, book.channels[by], first, second, now)
 
 
 def _belongs_to(
@@ -134,11 +168,27 @@ def _belongs_to(
         # This phone dialled in: it had a call of its own.
         return uid
     book, bridge = tracker.book, item.get("BridgeId", "")
+    if dialled and (consults := _dialler(book, item, seen)):
+        return consults
     partners = [one for one, other in seen.items() if bridge and one != uid and other.get("BridgeId", "") == bridge]
     calls = {book.channels[one].call: one for one in partners if one in book.channels}
     if dialled and calls and book.links.get(link) not in calls:
         return next(iter(calls.values()))
     return link
+
+
+def _dialler(book: Book, item: Mapping[str, str], seen: Mapping[str, Mapping[str, str]]) -> str | None:
+    """The end of a consultation's wire that calls this leg, by what it is doing: CoreShowChannels says no more."""
+    device, doing = device_of(item.get("Channel", "")), _CALLS.get(item.get("Application", ""), "")
+    for uid, other in seen.items():
+        channel = book.channels.get(uid)
+        if channel is None or not channel.wire or not book.calls[channel.call].consultation:
+            continue
+        if other.get("Linkedid") != item.get("Linkedid") or other.get("Application") != doing:
+            continue
+        if doing == "Queue" or device in other.get("ApplicationData", ""):
+            return uid
+    return None
 
 
 def _expect_again(tracker: Tracker, item: Mapping[str, str]) -> None:
@@ -167,7 +217,8 @@ def _rejoin(
         if channel.bridge is not None:
             leaves = {"Event": "BridgeLeave", "Uniqueid": uid, "BridgeUniqueid": channel.bridge}
             tracker.hear(Message(leaves.items()), now)
-    for uid, bridge in wrong.items():
+    # Whoever consults comes to the wire, as it went; else the wire would seem to come to them.
+    for uid, bridge in sorted(wrong.items(), key=lambda pair: bool(tracker.book.channels[pair[0]].real)):
         channel = tracker.book.channels.get(uid)
         if bridge and channel is not None:
             # Nobody saw who dialled a wire, so none is taken for a consultation.
@@ -209,6 +260,12 @@ def _requeue(tracker: Tracker, queued: tuple[Mapping[str, str], ...], now: float
     for uid, item in waiting.items():
         if uid in tracker.book.channels:
             tracker.hear(Message({**item, "Event": "QueueCallerJoin", "Uniqueid": uid}.items()), now)
+
+
+def _serial(uid: str) -> int:
+    """Asterisk counts its channels; the number ends their ids, but for those that somebody chose."""
+    end = uid.rsplit(".", 1)[-1]
+    return int(end) if end.isascii() and end.isdecimal() else 0
 
 
 def _age(duration: str) -> float:

@@ -6,6 +6,7 @@ nobody dialled enters a bridge, and the transferer follows.
 
 from __future__ import annotations
 
+from bridge.domain.calls import Direction
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.names import LINK
 from bridge.pbx.calls.book import Book
@@ -56,6 +57,19 @@ def may_be_consulted(book: Book, leg: Channel) -> bool:
         and not (near.dialled or far.dialled)
         and call.first not in (near.uid, far.uid)
     )
+
+
+def consulting(book: Book, by: Channel, first: Channel, second: Channel, at: float) -> None:
+    """After a gap: a wire by which somebody consults, whom the PBX names."""
+    call = book.calls[first.call]
+    if not call.consultation and call.first in (first.uid, second.uid):
+        return
+    called = [book.channels[uid] for uid in call.legs if book.channels[uid].dialler == second.uid]
+    consultation = call if call.consultation else consult(book, first, [first, second, *called])
+    consultation.caller = consultation.caller or book.party(by)
+    if consultation.callee is not None and consultation.callee.extension:
+        consultation.direction = Direction.INTERNAL
+    book.start(consultation, at)
 
 
 def blind(book: Book, event: Message, at: float) -> None:

@@ -65,16 +65,21 @@ def close_gone(book: Book, seen: Container[str], since: float | None, now: float
     return gone
 
 
-def greet_new(book: Book, before: Container[str], since: float | None, now: float) -> int:
-    """Say of each call that was not known `before` that its beginning was not seen. Returns how many there are."""
+def greet_new(book: Book, before: Mapping[str, bool], since: float | None, now: float) -> int:
+    """Say of each call that was not known `before` that its beginning was not seen. Returns how many there are.
+
+    `before` says of each call that was known whether it had been started.
+    """
     appeared = 0
     for call in list(book.calls.values()):
-        if call.id not in before:
-            last = book.recalled.last_news(call)
-            appeared += last is None
-            book.start(call, now)
-            if call.started:
-                _uncertain(book, call, max(call.born, since or last or call.born), now)
+        if before.get(call.id):
+            continue
+        last = book.recalled.last_news(call)
+        appeared += last is None and call.id not in before
+        # Of one that had not acted yet, the first act may have been missed.
+        book.start(call, now)
+        if call.started:
+            _uncertain(book, call, max(call.born, since or last or call.born), now)
     for lost in book.recalled.forget():
         if lost.expected is not None:
             book.expected.pop(lost.expected.attempt, None)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
+import gevent
 from gevent.event import AsyncResult, Event
 
 from bridge.domain.calls import Directory, Remembered
@@ -32,7 +33,7 @@ from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.commands import Commander
 from bridge.pbx.esl.hearing import EVENTS, SUBCLASSES
 from bridge.pbx.esl.hub import HubThread, Work
-from bridge.pbx.esl.resync import Resynced, Snapshot, resync, take_snapshot
+from bridge.pbx.esl.resync import Resynced, Snapshot, look_again, resync, take_snapshot, unseen
 from bridge.pbx.esl.session import Session
 from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.esl.watch import Watch
@@ -48,6 +49,8 @@ MAX_GATHERED = 20_000
 MAX_OUTCOME = 180.0
 """Seconds for which the outcome of an action is waited for, at most."""
 _SLACK = 1.0
+_LOOKS_AGAIN = (1.0, 3.0)
+"""Seconds after a resync, and after that, at which it is looked whether the PBX lists more by now."""
 _VERSION = re.compile(r"\(Version ([^\s)]+)")
 _AGE = re.compile(r"(\d{1,9}) (year|day|hour|minute|second)s?\b")
 _SECONDS = {"year": 365 * 86400, "day": 86400, "hour": 3600, "minute": 60, "second": 1}
@@ -86,6 +89,7 @@ class EslLink:
         self._gathered: list[EslEvent] | None = None
         self._lost_at: float | None = None
         self._synced: bool = False
+        self._looking: gevent.Greenlet | None = None
 
     # --- thread ---
 
@@ -156,6 +160,9 @@ class EslLink:
             self._events = None
             self._synced = False
             self._gathered = None
+            if self._looking is not None:
+                self._looking.kill(block=False)
+                self._looking = None
             # A new one each time: another thread may be looking through the old one.
             self._refused = self._refused + session.counts
             self._heard += session.events
@@ -180,6 +187,23 @@ class EslLink:
         self._say(lambda: self._sink.resynced(facts))
         self._commands_changed()
         self._apply(gathered)
+        self._looking = gevent.spawn(self._look_again, session)
+
+    def _look_again(self, session: Session) -> None:
+        """FreeSWITCH lists a channel up to a second late: one that began just before the first look is found now."""
+        for pause in _LOOKS_AGAIN:
+            gevent.sleep(pause)
+            try:
+                if not unseen(lambda command: self._ask(session, command), self.tracker.book):
+                    continue
+                snapshot = take_snapshot(lambda command: self._ask(session, command))
+                self._deliver(look_again(self.tracker, snapshot, time.time()).batch)
+            except (LinkDown, NoReply, NotAllowed):
+                continue
+            except Exception as error:
+                # As in a resync: what follows must be heard all the same.
+                self.tracker.faults += 1
+                log.exception("the second look at PBX %s failed (%s)", self._pbx.name, type(error).__name__)
 
     def _since(self, session: Session, started: datetime | None, now: float) -> datetime | None:
         """From when on the PBX remembers what it dialled: its start, or that of its receipts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, still_rings
 from bridge.pbx.calls.model import CONFERENCE, Channel, Line
 from bridge.pbx.connecting import NoReply, NotAllowed, told
-from bridge.pbx.esl import queues
+from bridge.pbx.esl import queues, transfers
 from bridge.pbx.esl.channels import belongs_to
 from bridge.pbx.esl.hearing import Event
 from bridge.pbx.esl.tracker import Tracker
@@ -24,6 +25,8 @@ _UP = frozenset({"ACTIVE", "HELD", "UNHELD"})
 _WAITS = frozenset({"Waiting", "Trying"})
 _NEWER = {"callstate": "Channel-Call-State", "application": "variable_current_application"}
 """What a row of the core's table says, and the header of a dump that says it without delay."""
+_OTHERS = ("Other-Leg-Unique-ID", "variable_bridge_to", "variable_signal_bond", "variable_originating_leg_uuid")
+"""Where a dump speaks of other channels."""
 _UNSET = "_undef_"
 """What FreeSWITCH writes where there is nothing."""
 Row = Mapping[str, str]
@@ -47,18 +50,52 @@ def take_snapshot(api: Callable[[str], str], known: Iterable[str] = ()) -> Snaps
     Raises NoReply where the PBX does not list its channels: that is not the same as having none.
     """
     rows = {row["uuid"]: row for row in _listed(api("show channels as json")) if row.get("uuid")}
-    calls = _rows(api("show calls as json"))
+    calls, queued = _rows(api("show calls as json")), tuple(_queued(api))
     # The core's tables run a third of a second behind, and more where it is busy. What has no dump is no more; and a
-    # channel that is not listed yet is alive all the same.
-    for uid in known:
-        rows.setdefault(uid, {"uuid": uid})
+    # channel that is not listed yet is alive all the same, if somebody speaks of it.
+    asked = dict.fromkeys([*rows, *known, *(uid for _, uid in queued)])
     alive: list[Row] = []
     dumps: dict[str, Event] = {}
-    for uid, row in list(rows.items())[:MAX_CHANNELS]:
+    todo = list(asked)
+    while todo and len(dumps) < MAX_CHANNELS:
+        uid = todo.pop(0)
         if _may_ask(uid) and (dump := _object(api(f"uuid_dump {uid} json"))):
             dumps[uid] = dump = {name: _header(value) for name, value in dump.items()}
-            alive.append({**row, **{name: dump[header] for name, header in _NEWER.items() if dump.get(header)}})
-    return Snapshot(tuple(alive), calls, dumps, tuple(_queued(api)))
+            newer = {name: dump[header] for name, header in _NEWER.items() if dump.get(header)}
+            alive.append({"uuid": uid, **rows.get(uid, {}), **newer})
+            others = dict.fromkeys(other for name in _OTHERS if (other := dump.get(name, "")) and other not in asked)
+            asked.update(others)
+            todo += others
+    return Snapshot(tuple(alive), calls, dumps, queued)
+
+
+def unseen(api: Callable[[str], str], book: Book) -> bool:
+    """Whether the PBX lists a channel by now of which a resync a moment ago could not know."""
+    return any(row.get("uuid", "") not in book.channels for row in _rows(api("show channels as json")))
+
+
+def look_again(tracker: Tracker, snapshot: Snapshot, now: float) -> Resynced:
+    """Take in what the first look came too early for: channels that were not listed yet and have not acted since.
+
+    Whatever is known has been brought up to date by its own events, and is left alone.
+    """
+    book = tracker.book
+    new = {uid for uid in snapshot.dumps if uid not in book.channels and not tracker.has_ended(uid)}
+    before = {call.id: True for call in book.calls.values()}
+    seen = {row["uuid"]: row for row in snapshot.channels}
+    together = {uid: pair for uid, pair in _together(snapshot, seen).items() if new & set(pair)}
+    some = Snapshot(
+        tuple(row for uid, row in seen.items() if uid in new or uid in together),
+        (),
+        {uid: dump for uid, dump in snapshot.dumps.items() if uid in new or uid in together},
+    )
+    alive = {uid: dump for uid, dump in snapshot.dumps.items() if uid in new or uid in book.channels}
+    _adopt(tracker, alive, together, now)
+    _catch_up(tracker, {uid: seen[uid] for uid in new}, now)
+    _rejoin(tracker, some, together, now)
+    _wait(book, new, snapshot.queued, now)
+    appeared = greet_new(book, before, None, now)
+    return Resynced(book.take(), appeared, 0)
 
 
 def _may_ask(uid: str) -> bool:
@@ -81,8 +118,14 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     left = {uid: snapshot.dumps[uid] for uid in orphans(book, seen, links)}
     _adopt(tracker, left, together, now)
     vanished = close_gone(book, seen, since, now)
-    before = set(book.calls)
+    before = {call.id: call.started for call in book.calls.values()}
     still_rings(book, seen)
+    _meet_the_gone(tracker, snapshot.dumps, now)
+    for uid, row in seen.items():
+        # Of those who answered, only an agent whom a queue left alone is let go with the caller.
+        if uid in book.channels and row.get("callstate") in _UP and not _alone(uid, snapshot.dumps, together):
+            book.channels[uid].accepted = True
+    _catch_up(tracker, seen, now)
     _end_missing_legs(tracker, seen, now)
     _adopt(tracker, snapshot.dumps, together, now)
     _catch_up(tracker, seen, now)
@@ -90,6 +133,20 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     _requeue(book, snapshot.queued, now)
     appeared = greet_new(book, before, since, now)
     return Resynced(book.take(), appeared, vanished)
+
+
+def _meet_the_gone(tracker: Tracker, dumps: Mapping[str, Event], now: float) -> None:
+    """Who came to talk and was left again while nobody looked: a channel still names whom it was bridged with."""
+    book = tracker.book
+    for uid, dump in dumps.items():
+        one, other = book.channels.get(uid), book.channels.get(dump.get("variable_bridge_to", ""))
+        if one is None or other is None or other.uid in dumps or one.bridge is not None or other.bridge is not None:
+            continue
+        for channel in (one, other):
+            if channel.state != Line.UP:
+                _hear(tracker, "CHANNEL_ANSWER", channel.uid, now)
+        first, second = (other, one) if one.outgoing else (one, other)
+        tracker.meet([first, second], f"{first.uid}/{second.uid}", "basic", now)
 
 
 def _end_missing_legs(tracker: Tracker, seen: Mapping[str, Row], now: float) -> None:
@@ -142,14 +199,45 @@ def _adopt(
                 partner = next((one for one in together.get(uid, ()) if one != uid), "")
                 created["variable_originating_leg_uuid"] = partner
             tracker.hear(created, now)
+            _consult(tracker, uid, dumps, now)
+
+
+def _consult(tracker: Tracker, uid: str, dumps: Mapping[str, Event], now: float) -> None:
+    """Whoever was connected as they dialled, and still has both, consults."""
+    book, channel = tracker.book, tracker.book.channels.get(uid)
+    by = book.channels.get(channel.link) if channel is not None else None
+    if channel is None or by is None or by is channel or not channel.outgoing or not (channel.real and by.real):
+        return
+    call = book.calls[channel.call]
+    if call.consultation or call.id != by.call or channel.offered:
+        return
+    others = (leg for leg in book.live_legs(call) if leg is not channel and by.uid != leg.uid)
+    for other in others:
+        near = by.uid == other.link or other.uid == by.link
+        if near and all(_answered(dumps.get(leg.uid, {})) < channel.born for leg in (other, by)):
+            transfers.consult(book, by, channel, now)
+            return
+
+
+def _answered(dump: Event) -> float:
+    """When it was answered; late where it was not."""
+    at = dump.get("Caller-Channel-Answered-Time", "")
+    return int(at) / 1e6 if at.isascii() and at.isdecimal() and at != "0" else math.inf
 
 
 def _left_behind(uid: str, dumps: Mapping[str, Event], together: Mapping[str, tuple[str, str]]) -> bool:
     """An agent's leg of a queue that has nobody, and whose caller is gone; see queues.left_behind."""
-    dump = dumps[uid]
-    caller = dump.get("variable_cc_member_session_uuid", "")
+    gone = dumps[uid].get("variable_cc_member_session_uuid", "") not in dumps
+    return gone and _alone(uid, dumps, together) and dumps[uid].get("Channel-Call-State") == "ACTIVE"
+
+
+def _alone(uid: str, dumps: Mapping[str, Event], together: Mapping[str, tuple[str, str]]) -> bool:
+    """Whether this is an agent's leg of a queue that has nobody."""
+    dump = dumps.get(uid, {})
     agents = dump.get("variable_cc_side") == "agent" and dump.get("Call-Direction") == "outbound"
-    return agents and uid not in together and caller not in dumps and dump.get("Channel-Call-State") == "ACTIVE"
+    # On its way to somebody else, by a transfer.
+    bond, caller = dump.get("variable_signal_bond", ""), dump.get("variable_cc_member_session_uuid")
+    return agents and uid not in together and (bond == caller or bond not in dumps)
 
 
 def _as_created(dump: Event) -> dict[str, str]:
@@ -234,11 +322,15 @@ def _requeue(book: Book, queued: tuple[tuple[str, str], ...], now: float) -> Non
     for call in list(book.calls.values()):
         if call.queue is not None and not any(uid in waiting for uid in call.legs):
             queues.leave(book, call, "answered" if call.answer_seen else "left", now)
+    _wait(book, waiting, queued, now)
+
+
+def _wait(book: Book, who: Container[str], queued: tuple[tuple[str, str], ...], now: float) -> None:
     places: dict[str, int] = {}
     for queue, uid in queued:
         places[queue] = places.get(queue, 0) + 1
         channel = book.channels.get(uid)
-        if channel is not None:
+        if channel is not None and uid in who:
             queues.join(book, book.calls[channel.call], queues.name(queue), places[queue], now)
 
 

@@ -258,6 +258,10 @@ class Tracker:
         if len(self._gone) > _MAX_GONE:
             del self._gone[next(iter(self._gone))]
 
+    def has_ended(self, uid: str) -> bool:
+        """Whether that channel was heard to end lately."""
+        return uid in self._gone
+
     # --- bridges ---
 
     def bridge(self, event: Event, at: float) -> None:
@@ -412,8 +416,12 @@ class Tracker:
     def _late(self, event: Event, at: float) -> None:
         """Take in a channel that acts and whose birth was not heard.
 
-        FreeSWITCH's own tables run a third of a second behind, so a snapshot may miss what began just before it.
+        FreeSWITCH's own tables run a third of a second behind, so a snapshot may miss what began just before it. A leg
+        whose caller was missed too waits for it, or for the second look: by itself it would be another call.
         """
+        origin = event.get("variable_originating_leg_uuid", "")
+        if origin and origin not in self.book.links and origin not in self._gone:
+            return
         alive = event.get("Call-Direction") and "Hangup-Cause" not in event
         if alive and event.get("Unique-ID") not in self._gone:
             self.new_channel(event, at)
