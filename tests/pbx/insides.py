@@ -62,6 +62,20 @@ def kept(lab: Lab, name: str) -> str:
     return unquote(name).replace("${", "%{") if lab.pbx == "freeswitch" else name
 
 
+def sound_file(lab: Lab, name: str) -> Path:
+    """Where a sound must lie for the PBX to know it by that name."""
+    return lab.dir / "company" / _SOUNDS[lab.pbx] / f"{name}.wav"
+
+
+def record_file(lab: Lab, name: str) -> Path:
+    """A recording, by the name that an outcome gives."""
+    return lab.dir / "company" / _RECORDINGS[lab.pbx] / name
+
+
+_SOUNDS = {"asterisk": "var/sounds", "freeswitch": "var/sounds"}
+_RECORDINGS = {"asterisk": "var/spool/monitor", "freeswitch": "var/recordings"}
+
+
 def _hide_endpoint(lab: Lab) -> None:
     _rewrite_pjsip(lab, "[trunk](leg)", "[elsewhere](leg)")
 

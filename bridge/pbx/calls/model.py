@@ -86,6 +86,14 @@ class Channel:
     """That transfer has been told already."""
     deserted: bool = False
     """Who was connected with it hung up."""
+    role: str = ""
+    """For a leg that an action of ours made: what it is for; empty for all others."""
+    command: str = ""
+    """The command of that action."""
+    slot: str = ""
+    """Where it is parked, or was last."""
+    sent_by: str = ""
+    """The device that is parking it, until it is told where."""
 
     @property
     def there(self) -> bool:

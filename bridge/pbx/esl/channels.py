@@ -16,6 +16,10 @@ _PLACEHOLDERS = frozenset({"Outbound Call", "FreeSWITCH", "0000000000", "unknown
 _PRIVATE = frozenset({"id", "user", "header", "full"})
 """Values of a caller's Privacy header that ask not to be shown. FreeSWITCH itself heeds `id` alone."""
 GATEWAY = "sofia/gateway/"
+ROLE, COMMAND, JOINS = "rb_role", "rb_command", "rb_joins"
+"""Variables of the legs that an action of ours makes: what for, whose action, and to which channel they come."""
+LISTENER, PICKER, GUEST = "listener", "picker", "guest"
+"""Roles: a supervisor who listens, whispers or barges; who takes a call that rings elsewhere; who else is asked in."""
 
 
 def new_channel(event: Event, parties: Parties, now: float) -> Channel:
@@ -25,7 +29,9 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
     outgoing = event.get("Call-Direction") == "outbound"
     other = event.get("variable_other_loopback_leg_uuid", "")
     whose = _whose(event, name, outgoing, parties)
-    real = not name.startswith(_UNREAL)
+    listens = event.get(f"variable_{ROLE}") == LISTENER
+    # A supervisor who looks on is nobody in the call.
+    real = not name.startswith(_UNREAL) and not listens
     channel = Channel(
         uid=uid,
         name=name,
@@ -33,6 +39,10 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
         link=belongs_to(event) or uid,
         device=whose.device,
         real=real,
+        internal=listens,
+        dialler=event.get(f"variable_{JOINS}") if listens else None,
+        role=event.get(f"variable_{ROLE}", ""),
+        command=event.get(f"variable_{COMMAND}", ""),
         wire=min(uid, other) if other and name.startswith("loopback/") else "",
         half=uid,
         chosen=outgoing or not _UUID.fullmatch(uid) or uid == event.get("variable_sip_call_id"),
@@ -90,6 +100,8 @@ def belongs_to(event: Event) -> str | None:
         return event["variable_originating_leg_uuid"]
     if event.get("variable_cc_side") == "agent":
         return event.get("variable_cc_member_session_uuid")
+    if event.get(f"variable_{ROLE}"):
+        return None if event[f"variable_{ROLE}"] == LISTENER else event.get(f"variable_{JOINS}")
     return event.get("variable_rb_attempt")
 
 

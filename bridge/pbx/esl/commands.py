@@ -15,6 +15,7 @@ from bridge.domain.errors import RingbridgeError
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, NotAllowed, Pause, Timings, told
+from bridge.pbx.esl.actions import Act
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.codec import LocalError
 from bridge.pbx.esl.hearing import number
@@ -228,7 +229,12 @@ class Commander:
 
     def act(self, order: ActionOrder, deadline: float) -> Outcome:
         """Do something to a call; `deadline` is in seconds from now. See PbxLink."""
-        return Outcome(False, Reason.REFUSED, "not built yet")
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if not self._synced():
+            return Outcome(False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was done")
+        return Act(order, session, self._tracker, deadline).run()
 
     def receipts(self, attempt: str) -> Receipts:
         """What the PBX's hash says of the attempt's legs. See PbxLink."""

@@ -14,8 +14,8 @@ from bridge.pbx.port import DialOrder
 DIAL_PATTERN = re.compile(r"\+?[0-9]{3,15}")
 DEVICE_PATTERN = re.compile(r"user/[A-Za-z0-9_.+-]{1,64}(@[A-Za-z0-9_.-]{1,128})?")
 _DIAL_STRING = re.compile(r"[A-Za-z0-9]{1,20}/[A-Za-z0-9@.:/_+-]{1,120}")
-_ATTEMPT = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,128}")
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LAST_SECOND = range(1_000_000_000, 10_000_000_000)
 REALM = "ringbridge"
 """Of the PBX's hash, where receipts are."""
@@ -33,12 +33,12 @@ def originate(order: DialOrder, until: int) -> str:
 
     `until` is the last second, of the PBX's own clock, in which it may begin.
     """
-    _match(_ATTEMPT, order.attempt, "attempt")
-    _match(DEVICE_PATTERN, order.agent_device, "agent_device")
-    _match(DIAL_PATTERN, order.number, "number")
-    _match(_DIAL_STRING, order.dial_string, "dial_string")
+    match(UUID, order.attempt, "attempt")
+    match(DEVICE_PATTERN, order.agent_device, "agent_device")
+    match(DIAL_PATTERN, order.number, "number")
+    match(_DIAL_STRING, order.dial_string, "dial_string")
     if order.caller_id is not None:
-        _match(DIAL_PATTERN, order.caller_id, "caller_id")
+        match(DIAL_PATTERN, order.caller_id, "caller_id")
     if order.first not in ("agent", "customer"):
         raise LocalError("first must be agent or customer", field="first")
     rings = {"agent": order.agent_ring_seconds, "customer": order.customer_ring_seconds}
@@ -86,19 +86,19 @@ def _fenced(attempt: str, first: str, until: int, target: str) -> str:
 
 def hang_up(channel: str) -> str:
     """The command that ends one leg, as a person's hang-up would. Raises LocalError."""
-    _match(_CHANNEL, channel, "channel")
+    match(CHANNEL, channel, "channel")
     return f"uuid_kill {channel} NORMAL_CLEARING"
 
 
 def receipt(attempt: str, leg: str) -> str:
     """The command that asks for a leg's receipt. Raises LocalError."""
-    _match(_ATTEMPT, attempt, "attempt")
+    match(UUID, attempt, "attempt")
     return f"hash select/{REALM}/{attempt}-{leg}"
 
 
 def forget(attempt: str, leg: str) -> str:
     """The command that deletes a leg's receipt. Raises LocalError."""
-    _match(_ATTEMPT, attempt, "attempt")
+    match(UUID, attempt, "attempt")
     return f"hash delete/{REALM}/{attempt}-{leg}"
 
 
@@ -112,6 +112,7 @@ def since() -> str:
     return f"hash select/{REALM}/since"
 
 
-def _match(pattern: re.Pattern[str], value: str, name: str) -> None:
+def match(pattern: re.Pattern[str], value: str, name: str) -> None:
+    """Raises LocalError, which names the value's place only, unless it has that form."""
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise LocalError(f"{name} is not of the form that may be sent to the PBX", field=name)

@@ -295,6 +295,8 @@ def _rejoin(
         channel = book.channels.get(row["uuid"])
         if channel is not None:
             channel.parked = row.get("application") == "valet_park" and row["uuid"] not in together
+            if channel.parked:
+                channel.slot = snapshot.dumps.get(row["uuid"], {}).get("variable_valet_lot_extension", "")
             if channel.uid in rooms:
                 tracker.meet([channel], rooms[channel.uid], CONFERENCE, now)
     for first, second in dict.fromkeys(together.values()):

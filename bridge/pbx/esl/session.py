@@ -238,7 +238,9 @@ class Session:
         return str(report.value.get("_body", ""))
 
     def _denied(self, command: str) -> str:
-        words = " ".join(dict.fromkeys(word for word in command.split()[:2] if word.isidentifier()))
+        # `expand` runs another command, which the user must be allowed as well.
+        said = command.split()[: 2 if command.startswith("expand ") else 1]
+        words = " ".join(dict.fromkeys(word for word in said if word.isidentifier()))
         return (
             f"{self._user} may not use {words or 'what is needed'}; add it to its esl-allowed-api in the directory "
             "and run reloadxml"

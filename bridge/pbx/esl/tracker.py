@@ -104,7 +104,13 @@ class Tracker:
             return
         self._own(event, channel)
         originator = self.book.channels.get(channel.link)
-        consults = originator is not None and channel.outgoing and self._talks(originator)
+        asked_in = bool(channel.role)
+        consults = originator is not None and channel.outgoing and not asked_in and self._talks(originator)
+        if originator is not None and consults and transfers.moved(originator, event):
+            # The end of its talk is still on its way.
+            for other in [*self.book.reach(originator)[1:], originator]:
+                self.part(other, at)
+            consults = False
         call = self.book.add_channel(channel)
         far = self.book.peer(channel)
         if originator is not None and far is not None and call.first == far.uid and call.id != originator.call:
@@ -118,7 +124,7 @@ class Tracker:
             consultation = transfers.consult(self.book, originator, channel, at)
             if far is not None:
                 self.book.attach(far, consultation)
-        else:
+        elif not asked_in:
             if originator.guest_of is not None:
                 self.book.attach(channel, self.book.calls[self.book.side(originator)])
             transfers.dials_on(self.book, originator, event, at)
@@ -167,6 +173,7 @@ class Tracker:
             self.book.offer(channel, at)
             if channel.uid != call.first:
                 call.answer_seen = True
+            transfers.picks_up(self.book, channel)
             if call.originated:
                 channel.accepted = True
                 if call.attempt is not None and not self.book.is_agent_leg(call, channel):
@@ -231,6 +238,9 @@ class Tracker:
         book = self.book
         self.heard_last(channel.uid)
         call = book.calls[channel.call]
+        if channel.internal:
+            book.forget(call)
+            return
         guest_of = book.calls.get(channel.guest_of or "")
         sides = self._sides(channel)
         self._note_gone(channel)
@@ -377,7 +387,7 @@ class Tracker:
 
     def valet_parking(self, event: Event, at: float) -> None:
         transfers.rerouted(self.book, event, at)
-        transfers.parked(self.book, event)
+        transfers.parked(self.book, event, at)
 
     # --- our own dials ---
 

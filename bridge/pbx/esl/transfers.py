@@ -13,9 +13,18 @@ from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.joining import PARKING, become_one, pick_up, say_transferred, standing
 from bridge.pbx.calls.model import Call, Channel
 from bridge.pbx.calls.parties import shown
+from bridge.pbx.esl.channels import PICKER
 from bridge.pbx.esl.hearing import Event
 
 _BLIND = "bl_xfer"
+ROOM = "rb-"
+"""How our own conferences' names begin."""
+PARKS = "m:^:set:valet_parking_timeout="
+"""How the order begins by which an action of ours parks a caller."""
+WAITS = "m:^:playback:tone_stream://"
+"""The same for who waits until the phone answers that was being asked."""
+_OURS = (f"conference:{ROOM}", PARKS, WAITS)
+"""Where our actions send somebody who is not transferred with it, or of whom it is told later."""
 
 
 def consult(book: Book, originator: Channel, leg: Channel, at: float) -> Call:
@@ -44,6 +53,8 @@ def on_unbridge(book: Book, event: Event, at: float) -> None:
     if route in ("", before) or not stays.real or (left is not None and not left.real):
         # A wire that takes itself out transfers nobody.
         return
+    if _is_parked_by_us(route) and left is not None:
+        stays.sent_by = left.device
     if early(book, stays, event, at) or not _may_say(stays, route):
         return
     by = book.party(left) if left is not None else book.calls[stays.call].last_gone
@@ -77,6 +88,12 @@ def dials_on(book: Book, channel: Channel, event: Event, at: float) -> None:
         _say_blind(book, channel, call.last_gone, event.get("Other-Leg-Destination-Number", ""), at)
 
 
+def moved(channel: Channel, event: Event) -> bool:
+    """Whether a called leg that dials was sent into the dialplan first: it stands at another number than was called."""
+    number = event.get("Other-Leg-Destination-Number", "")
+    return channel.outgoing and number not in ("", channel.exten) and event.get("Other-Leg-RDNIS") == channel.exten
+
+
 def on_hangup(book: Book, channel: Channel, event: Event, at: float) -> None:
     """The last words of a leg: it leaves because it transferred the others."""
     _hint(book, event)
@@ -100,7 +117,12 @@ def _say_blind(book: Book, stays: Channel, by: Party, target: str, at: float) ->
 
 def _may_say(stays: Channel, route: str) -> bool:
     """Whether this transfer source, `<time>:<uuid>:bl_xfer:102/default/XML`, is a blind transfer not told yet."""
-    return route.split(":")[2:3] == [_BLIND] and not (stays.deserted or stays.sent_on)
+    kind, _, target = route.partition(":")[2].partition(":")[2].partition(":")
+    return kind == _BLIND and not target.startswith(_OURS) and not (stays.deserted or stays.sent_on)
+
+
+def _is_parked_by_us(route: str) -> bool:
+    return f":{_BLIND}:{PARKS}" in route
 
 
 def _target(route: str) -> str:
@@ -122,18 +144,28 @@ def _hint(book: Book, event: Event) -> None:
 
 def early(book: Book, stays: Channel, event: Event, at: float) -> bool:
     """An attended transfer completed while its target still rings: the one who stays waits for that answer."""
-    consulting = book.channels.get(event.get("variable_att_xfer_kill_uuid", ""))
-    if consulting is None:
+    asking = event.get("variable_att_xfer_kill_uuid", "")
+    asked = _asked_by(book, asking) if asking else None
+    if asked is None or asked is book.calls[stays.call]:
         return False
-    one, two = book.calls[stays.call], book.calls[consulting.call]
-    if one is two:
-        return False
-    survivor, other = sorted((one, two), key=standing)
-    other.consulted_by = book.party(consulting)
+    consulting = book.channels.get(asking)
+    survivor, other = sorted((book.calls[stays.call], asked), key=standing)
+    other.consulted_by = asked.caller if consulting is None else book.party(consulting)
     stays.sent_on = True
     become_one(book, other, survivor, at)
     book.update_talk(survivor, at)
     return True
+
+
+def _asked_by(book: Book, asking: str) -> Call | None:
+    """The call in which that leg asks: by a REFER its own, else the one that it dialled, also if it is gone by now."""
+    consulting = book.channels.get(asking)
+    if consulting is not None:
+        return book.calls.get(consulting.consults) or book.calls[consulting.call]
+    for call in book.calls.values():
+        if call.consultation and any(book.channels[uid].link == asking for uid in call.legs):
+            return call
+    return None
 
 
 def transferor(book: Book, event: Event, at: float) -> None:
@@ -159,10 +191,14 @@ def before_join(book: Book, members: list[Channel], at: float) -> None:
         call = book.calls[channel.call]
         if channel.parked:
             channel.parked = False
-            # Someone fetches the parked caller: that needs no `transferred` of its own.
-            call.transferred_by = PARKING
+            if any(other.call != call.id for other in members):
+                # Someone fetches the parked caller: that needs no `transferred` of its own.
+                call.transferred_by = PARKING
         rang = call.picked_off
         if rang is None:
+            continue
+        if channel.role == PICKER:
+            pick_up(book, call, call, rang, book.party(channel), at)
             continue
         for picker in members:
             if picker.call != call.id and picker.real:
@@ -180,8 +216,25 @@ def intercepted(book: Book, event: Event) -> None:
     call.picked_off = call.picked_off or book.party(channel)
 
 
-def parked(book: Book, event: Event) -> None:
+def picks_up(book: Book, picker: Channel) -> None:
+    """A phone that we rang answers, to take a call that rings elsewhere: whose is that?"""
+    call = book.calls[picker.call]
+    if picker.role != PICKER or call.talk_since is not None:
+        return
+    rings = sorted(book.ringing(call), key=lambda leg: leg.device == picker.device)
+    if rings:
+        call.picked_off = call.picked_off or book.party(rings[0])
+
+
+def parked(book: Book, event: Event, at: float) -> None:
     """mod_valet_parking: `hold` parks, whatever follows ends it."""
     channel = book.channels.get(event.get("Unique-ID", ""))
-    if channel is not None and event.get("Action") == "hold":
-        channel.parked = True
+    if channel is None or event.get("Action") != "hold":
+        return
+    channel.parked, channel.slot = True, event.get("Valet-Extension", "")
+    by, channel.sent_by = channel.sent_by, ""
+    call = book.calls[channel.call]
+    party = book.parties.inside(by) if by else call.last_gone
+    if party is not None and _is_parked_by_us(channel.route) and not channel.sent_on:
+        channel.sent_on = True
+        _say_blind(book, channel, party, channel.slot, at)
