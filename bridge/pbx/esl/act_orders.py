@@ -14,6 +14,19 @@ from bridge.pbx.esl.codec import LocalError
 from bridge.pbx.esl.orders import CHANNEL, DEVICE_PATTERN, DIAL_PATTERN, UUID, match
 from bridge.pbx.esl.transfers import PARKS, ROOM, WAITS
 
+ACTED = (
+    "uuid_hold",
+    "uuid_transfer",
+    "uuid_broadcast",
+    "uuid_xfer_zombie",
+    "uuid_setvar_multi",
+    "uuid_displace",
+    "uuid_send_dtmf",
+    "uuid_record",
+    "uuid_buglist",
+    "module_exists",
+)
+"""The permissions (`esl-allowed-api`) that actions need, besides those to dial and to hang up."""
 LOT = "ringbridge"
 _SLOTS = "701 799"
 _PARKED_SECONDS = 300
@@ -164,8 +177,18 @@ def dial_tones(channel: str, digits: str) -> str:
     return f"uuid_send_dtmf {_leg(channel)} {digits.upper()}"
 
 
-def record(channel: str, verb: str, file: str) -> str:
-    """Begin (`start`), silence (`mask`), go on with (`unmask`) or end (`stop`) a recording of a leg, both ways."""
+def record(channel: str, file: str) -> str:
+    """Record what a leg hears and says.
+
+    The leg's own thread begins it: `uuid_record start` for one that hangs up in that moment leaves FreeSWITCH a
+    channel that never ends.
+    """
+    match(_FILE, file, "file")
+    return f"uuid_broadcast {_leg(channel)} record_session::${{recordings_dir}}/{FOLDER}/{file} aleg"
+
+
+def change_recording(channel: str, verb: str, file: str) -> str:
+    """Silence (`mask`), go on with (`unmask`) or end (`stop`) a recording."""
     match(_FILE, file, "file")
     return f"expand uuid_record {_leg(channel)} {verb} '${{recordings_dir}}/{FOLDER}/{file}'"
 

@@ -267,8 +267,15 @@ class Act:
         if self._recordings(legs):
             raise NotPossible("the call is being recorded already")
         file = f"{legs.call.id}-{self._order.command[:8]}.wav"
-        reports.check(self._ask(orders.record(self._one(legs).uid, "start", file)))
-        return Outcome(True, Reason.DONE, "recording", {"file": f"{orders.FOLDER}/{file}"})
+        customer = self._one(legs)
+        # Who hears music is busy with it until then.
+        leg = legs.own if legs.own is not None and legs.own.held else customer
+        reports.check(self._ask(orders.record(leg.uid, file)))
+        while uptime() < self._end:
+            if any(bug.target.endswith(f"/{file}") for bug in self._bugs(leg)):
+                return Outcome(True, Reason.DONE, "recording", {"file": f"{orders.FOLDER}/{file}"})
+            gevent.sleep(_LOOK)
+        return _UNKNOWN
 
     def change_recording(self, legs: Legs) -> Outcome:
         verb, words = {
@@ -280,7 +287,7 @@ class Act:
         if not found:
             raise NotPossible("the call is not being recorded")
         for leg, file in found:
-            reports.check(self._ask(orders.record(leg.uid, verb, file)))
+            reports.check(self._ask(orders.change_recording(leg.uid, verb, file)))
         return Outcome(True, Reason.DONE, words, {"file": f"{orders.FOLDER}/{found[0][1]}"})
 
     def _recordings(self, legs: Legs) -> list[tuple[Channel, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree as ET
 
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
+from bridge.pbx.esl.act_orders import ACTED
 from bridge.pbx.esl.dialogue import EVERYTHING, AddressRefused, Denied, Dialogue, LoginRefused
 from bridge.pbx.esl.hearing import CUSTOM, EVENTS, SUBCLASSES
 from bridge.pbx.findings import Finding, Verdict
@@ -20,9 +21,9 @@ DIALPLAN_VERSION = 1
 _FIXED = (1, 10, 11)
 _HOLES = "CVE-2021-41105, CVE-2021-41157, CVE-2023-40018, CVE-2023-51443 and others: calls can be ended or spied on"
 _ASKED = ("show", "status", "strepoch", "uuid_dump", "callcenter_config")
-_COMMANDED = ("expand", "originate", "hash", "uuid_kill", "strepoch")
-_COMMANDER = (*_COMMANDED, "xml_locate", "sofia", "show")
-"""What ringbridge-users.xml gives it: the last three are for this inspection."""
+_COMMANDED = ("expand", "originate", "hash", "uuid_kill", "strepoch", *ACTED)
+_COMMANDER = ("expand", "originate", "hash", "uuid_kill", "strepoch", "xml_locate", "sofia", "show", *ACTED)
+"""What ringbridge-users.xml gives it: `xml_locate`, `sofia` and `show` are for this inspection."""
 _TOO_MUCH = ("originate", "expand", "system", "bg_system", "lua", "luarun", "python", "hash", "uuid_transfer", "load")
 _MODULES = {
     "mod_commands": "ask or command anything",
