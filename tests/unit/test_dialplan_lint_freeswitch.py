@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 import ringbridge_dialplan as dialplan
+from bridge.pbx.esl.act_orders import ACTED
 from bridge.pbx.esl.hearing import CUSTOM, EVENTS, SUBCLASSES
 from bridge.pbx.esl.inspection import DIALPLAN_VERSION
 
@@ -168,7 +169,8 @@ def test_the_users_are_the_smallest_that_freeswitch_can_express() -> None:
     assert reader["esl-allowed-events"].split() == [*EVENTS, CUSTOM, *SUBCLASSES]
     assert reader["esl-allowed-api"].split() == ["show", "status", "strepoch", "uuid_dump", "callcenter_config"]
     assert commander["esl-allowed-events"] == "BACKGROUND_JOB"
-    assert commander["esl-allowed-api"] == "expand originate hash uuid_kill strepoch xml_locate sofia show"
+    own = "expand originate hash uuid_kill strepoch xml_locate sofia show"
+    assert commander["esl-allowed-api"] == f"{own} {' '.join(ACTED)}"
 
 
 @pytest.mark.parametrize("secret", ["c" * 32, None])

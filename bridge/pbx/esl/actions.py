@@ -147,9 +147,7 @@ class Act:
             reports.check(self._ask(orders.note_asking(customer.uid, own.uid)))
             reports.check(self._ask(orders.let_ring(own.uid)))
             reports.check(self._ask(orders.wait(customer.uid)))
-            if not self._wait(lambda: customer.bridge is None or self._is_gone(customer)):
-                return _UNKNOWN
-            # Of itself the PBX may have let it go by now.
+            # Until this one is gone, the customer's leg does not go on to where it was sent.
             self._drop([own])
         return self._known(lambda: asked not in self._book.calls and self._is_gone(own), "transferred")
 
