@@ -263,7 +263,8 @@ class Act:
 
     def record(self, legs: Legs) -> Outcome:
         if self._recordings(legs):
-            raise NotPossible("the call is being recorded already")
+            # Paused or not: from here on it holds what is said.
+            return self.change_recording(legs)
         file = f"{legs.call.id}-{self._order.command[:8]}.wav"
         customer = self._one(legs)
         # Who hears music is busy with it until then.
@@ -277,6 +278,7 @@ class Act:
 
     def change_recording(self, legs: Legs) -> Outcome:
         verb, words = {
+            Action.RECORD: ("unmask", "recording"),
             Action.PAUSE: ("mask", "paused"),
             Action.UNPAUSE: ("unmask", "recording"),
             Action.UNRECORD: ("stop", "the recording has ended"),
