@@ -10,6 +10,7 @@ from bridge.domain.calls import CallEventType, Direction, Party
 from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.model import CONFERENCE, Call, Channel
 from bridge.pbx.calls.parties import shown
+from bridge.pbx.calls.recall import go_on
 
 PARKING = "parking"
 """Stands in `Call.transferred_by` while a parked caller is being fetched, which needs no `transferred` of its own."""
@@ -18,14 +19,18 @@ PARKING = "parking"
 def consult(book: Book, channel: Channel, legs: list[Channel]) -> Call:
     """Open a consultation for these legs, taken out of their call. `channel` is the first of them."""
     call = book.calls[channel.call]
+    named = book.call_id(channel.uid)
+    known = book.recalled.find((named,), channel.born)
     consultation = Call(
-        id=book.call_id(channel.uid),
+        id=named if known is None else known.id,
         first=channel.uid,
         born=channel.born,
         consultation=True,
         direction=None,
         callee=book.parties.dialled(channel.exten),
     )
+    if known is not None:
+        go_on(consultation, known)
     book.calls[consultation.id] = consultation
     for leg in legs:
         if book.links.get(leg.uid) == call.id:
