@@ -230,7 +230,8 @@ class FreeSwitch(World):
     def walk_out(self, leg: Leg) -> Flow:
         room, leg.room, leg.bridge = leg.room, "", ""
         if room:
-            yield self._conference("del-member", leg)
+            # As recorded: whoever leaves by hanging up is on the way out already.
+            yield {**self._conference("del-member", leg), "Answer-State": "hangup"}
 
     def may_transfer(self, by: Leg) -> bool:
         """Of an A that transfers there is no recording."""
