@@ -190,6 +190,18 @@ def test_a_consultation_that_the_leg_itself_dialled(talk: Picture, action: Actio
     talk.refuses(action, "nobody is being consulted")
 
 
+def test_with_the_whole_call_ends_who_is_asked(talk: Picture) -> None:
+    def ends(call_id: str, agent: str | None = None) -> list[str]:
+        return [leg.uid for leg in talk.book.legs_to_end(talk.book.calls[call_id], agent)]
+
+    asked = talk.ring("bob", "PJSIP/102")
+    call = consult(talk.book, asked, [asked])
+    assert ends(ORDER.call) == ["caller", "ann"]
+    seat(talk.book, talk.book.channels["ann"], call, 200.0)
+    assert ends(ORDER.call) == ["caller", "ann", "bob"]
+    assert (ends(ORDER.call, "ann"), ends(call.id)) == (["ann"], ["bob"])
+
+
 def test_what_rings_can_be_picked_up_elsewhere() -> None:
     picture = Picture()
     picture.book.channels["caller"].outgoing = False

@@ -90,3 +90,27 @@ def test_a_dialled_wire_is_no_consultation(first: str) -> None:
     said = play([TALKING[0], *BIRTH, *order])
     assert len({call for call, *_ in said}) == 1
     assert [(kind, data["party"]["device"]) for _, kind, data in said[1:]] == [("offered", "PJSIP/102")]
+
+
+PARKED = event("ParkedCall", "", ParkeeUniqueid=ONE, ParkerDialString="PJSIP/101", ParkingSpace="701")
+TO_PARK = [leaves(ONE, "b1"), event("BridgeEnter", ONE, BridgeUniqueid="p1", BridgeType="parking")]
+BLIND = event("BlindTransfer", "", TransfererUniqueid=TWO, Extension="700", Result="Success")
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_who_parks_by_a_command_leaves_the_call(place: int) -> None:
+    """AMI's Park and a one-touch key say no transfer: else the agent's page would count the call as theirs for good."""
+    events = play([*TALKING, *TO_PARK[:place], PARKED, *TO_PARK[place:], leaves(TWO, "b1")])
+    [(_, _, told)] = [item for item in events if item[1] == "transferred"]
+    assert (told["kind"], told["from"]["device"], told["to"]["extension"]) == ("blind", "PJSIP/101", "701")
+
+
+@pytest.mark.parametrize("heard", [[BLIND, PARKED, *TO_PARK], [PARKED, BLIND, *TO_PARK], [BLIND, *TO_PARK, PARKED]])
+def test_who_transfers_to_park_leaves_once(heard: list[Message]) -> None:
+    [(_, _, told)] = [item for item in play([*TALKING, *heard]) if item[1] == "transferred"]
+    assert told["to"]["extension"] == "700"
+
+
+def test_a_caller_whom_the_dialplan_parks_was_transferred_by_nobody() -> None:
+    heard = [TALKING[0], PARKED, event("BridgeEnter", ONE, BridgeUniqueid="p1", BridgeType="parking")]
+    assert "transferred" not in [kind for _, kind, _ in play(heard)]

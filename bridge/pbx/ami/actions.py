@@ -146,6 +146,9 @@ class Doing(Asking):
 
     async def park(self) -> Outcome:
         own, customer = self.free()
+        if len(self.legs.others) > 1:
+            # One of several would go and the others talk on, in a call that counts as parked.
+            raise NotPossible("more than two talk in this call; it can be parked when two are left")
         await self._release(own)
 
         def judge(event: Message) -> Outcome | None:

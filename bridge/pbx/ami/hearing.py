@@ -8,7 +8,7 @@ DIAL_ACTION = "rb-dial-"
 """How the ActionIDs of our originates begin; the attempt follows."""
 ACT_ACTION = "rb-act-"
 """The same of originates that an action on a call needs; the command follows."""
-REPORTED = frozenset({"ChanSpyStart", "ParkedCall"})
+REPORTED = frozenset({"ChanSpyStart"})
 """Events that no tracker needs, and that tell what became of an action."""
 
 HEARD: dict[str, str] = {
@@ -31,6 +31,7 @@ HEARD: dict[str, str] = {
     "BlindTransfer": "blind_transfer",
     "AttendedTransfer": "attended_transfer",
     "Pickup": "pickup",
+    "ParkedCall": "parked_call",
     "OriginateResponse": "originate_response",
     "UserEvent": "user_event",
 }

@@ -340,6 +340,10 @@ class Tracker:
             # Someone fetches the parked caller: that needs no `transferred` of its own.
             call.transferred_by = PARKING
         channel.parked = kind == "parking"
+        if channel.parked:
+            transfers.sent_to_park(book, channel, at)
+        else:
+            channel.sent_on, channel.slot, channel.sent_by = False, "", ""
         join(book, channel, at)
         if call.transferred_by == PARKING and len(book.people(call)) > 1:
             # Fetched by a leg of its own call: nothing is merged.
@@ -350,6 +354,15 @@ class Tracker:
             if call_id in book.calls:
                 book.update_talk(book.calls[call_id], at)
                 self._offer_waiting(book.calls[call_id], at)
+
+    def parked_call(self, event: Message, at: float) -> None:
+        """Who parked it, and where; it comes before or after the parked one enters its bridge."""
+        channel = self.book.channels.get(event.get("ParkeeUniqueid", ""))
+        if channel is None:
+            return
+        channel.slot, channel.sent_by = event.get("ParkingSpace", ""), event.get("ParkerDialString", "")
+        if channel.parked:
+            transfers.sent_to_park(self.book, channel, at)
 
     def bridge_leave(self, event: Message, at: float) -> None:
         found = self._channel(event)

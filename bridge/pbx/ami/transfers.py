@@ -78,11 +78,25 @@ def blind(book: Book, event: Message, at: float) -> None:
     if transferer is None:
         return
     transferer.accepted = True
+    for leg in book.reach(transferer):
+        leg.sent_on = leg is not transferer
     call = book.calls[transferer.call]
     book.start(call, at)
     by = book.party(transferer)
     to = book.parties.dialled(known(event.get("Extension")))
     say_transferred(book, call, "blind", by, by, shown(to), at)
+
+
+def sent_to_park(book: Book, channel: Channel, at: float) -> None:
+    """Parked, by whom and where is known; where no transfer has said so (AMI's Park, a one-touch key), this does."""
+    call = book.calls[channel.call]
+    by = channel.sent_by
+    if not by or by == channel.device or channel.sent_on or not channel.real or call.connected_at is None:
+        return
+    channel.sent_on = True
+    legs = [leg for leg in book.live_legs(call) if leg.device == by]
+    party = book.party(legs[0]) if legs else book.parties.inside(by)
+    say_transferred(book, call, "blind", party, party, shown(book.parties.dialled(known(channel.slot))), at)
 
 
 def attended(book: Book, event: Message, at: float) -> None:
