@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import ringbridge_dialplan
-from ringbridge_lab import places
+from ringbridge_lab import places, tones
 from ringbridge_lab.company import EXTENSIONS, SOFTPHONES, Place
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.esl import Esl
@@ -49,6 +49,8 @@ class FreeSwitchCompany:
         own, ports, keys = self.place.own, self.place.ports, self.place.secrets
         for folder in (own / "etc", own / "log" / "cdr-csv", *(own / "var" / name for name in _FOLDERS)):
             folder.mkdir(parents=True, exist_ok=True)
+        tones.write(own / "var" / "sounds" / "lab" / "notice.wav", tones.NOTICE, 2.0)
+        tones.write(own / "var" / "sounds" / "lab" / "lesson.wav", tones.NOTICE, 60.0)
         places.write_files(
             "freeswitch",
             own / "etc",

@@ -17,15 +17,14 @@ LONG_SOUND = "lab/lesson"
 """A sound that is long enough to be stopped."""
 
 
-def recorded(lab: Lab, file: str) -> Path:
-    """Where the PBX keeps a recording of that name."""
-    if lab.pbx == "freeswitch":
-        return lab.dir / "company" / "recordings" / file
-    return lab.dir / "company" / "var" / "spool" / "monitor" / file
-
-
 def end_hold(lab: Lab) -> None:
     """Whoever is held by Ringbridge is held no more, without Ringbridge."""
+    if lab.pbx == "freeswitch":
+        with lab.company_esl() as esl:
+            for row in json.loads(esl.api("show channels as json")).get("rows", []):
+                if row["callstate"] == "HELD":
+                    esl.api(f"uuid_hold off {row['uuid']}")
+        return
     with lab.company_ami() as ami:
         names = [line.split("!")[0] for line in ami.command("core show channels concise").splitlines()]
         for name in names:

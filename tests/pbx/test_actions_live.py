@@ -267,7 +267,7 @@ def test_a_recording_holds_both_voices_and_none_while_it_is_paused(lab: Lab, han
     hands.hears(caller, AGENT_HZ)
     assert hands.does(Action.UNRECORD).data["file"] == file
     hands.channels(2)
-    whole = tones.heard(insides.recorded(lab, file))
+    whole = tones.heard(insides.record_file(lab, file))
     both, none = frozenset({CALLER_HZ, AGENT_HZ}), frozenset[int]()
     first, last = whole.index(none, 1), len(whole) - 1 - whole[::-1].index(none, 1)
     assert last - first > 3 and set(whole[first : last + 1]) == {none}

@@ -197,7 +197,7 @@ STORIES: dict[str, list[Expected]] = {
             "offered 101",
             f"connected {CALLER} 101",
             "held 101",
-            "resumed 101",
+            "asterisk: resumed 101",
             "transferred attended 101 101 > 102",
             f"connected {CALLER} 102",
             f"ended completed 16 inbound {CALLER} > {DID} person by {CALLER}",

@@ -510,3 +510,45 @@ def test_a_caller_who_is_left_alone_and_hangs_up_has_ended_the_call() -> None:
     assert tracker.feed(events, 1_795_400_000.0).events[-1].type is CallEventType.CONNECTED
     [ended] = tracker.feed([{**bye, "Unique-ID": "a"}], 1_795_400_009.0).events
     assert ended.data["ended_by"]["device"] == "sofia/external"
+
+def half(uid: str, side: str, other: str, **headers: str) -> Event:
+    return event(
+        "CHANNEL_CREATE",
+        uid,
+        Channel__Name=f"loopback/102-{side}",
+        variable_other_loopback_leg_uuid=other,
+        Caller__Destination__Number="102",
+        **headers,
+    )
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["near half first", "far half first"])
+def test_who_is_asked_over_a_wire_is_offered_the_consultation(first: int) -> None:
+    near = half(C, "a", D, Call__Direction="outbound", Other__Type="originator", Other__Leg__Unique__ID=B)
+    far = half(D, "b", C, Call__Direction="inbound")
+    wire = (near, far) if first == 0 else (far, near)
+    asked = phone("eeeeeeee-0000-4000-8000-000000000000", "102", of=D)
+    made = feed(*TALK, *wire, asked, rings(asked["Unique-ID"]))
+    offered = [one for one in made if one.type is CallEventType.OFFERED]
+    started = [one for one in made if one.type is CallEventType.STARTED]
+    assert [one.call for one in offered] == [one.call for one in started]
+    assert len({one.call for one in offered}) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "resumed"),
+    [
+        (
+            {"Event__Calling__Function": "switch_ivr_unhold", "variable_remote_audio_media_flow": "recvonly"},
+            True,
+        ),
+        ({"Event__Calling__Function": "switch_channel_mark_hold"}, True),
+        ({"variable_remote_audio_media_flow": "sendrecv"}, True),
+        ({"variable_remote_audio_media_flow": "sendonly"}, False),
+        ({"variable_remote_audio_media_flow": "recvonly"}, False),
+    ],
+    ids=["by us", "of a snapshot", "at the phone", "the phone's hold ends", "our hold ends"],
+)
+def test_a_hold_that_nobody_takes_back_is_not_resumed(headers: dict[str, str], resumed: bool) -> None:
+    made = feed(*TALK, event("CHANNEL_HOLD", B), event("CHANNEL_UNHOLD", B, **headers))
+    assert (made[-1].type is CallEventType.RESUMED) is resumed

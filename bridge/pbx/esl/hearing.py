@@ -52,6 +52,17 @@ def event_time(event: Event, now: float) -> float:
     return at if 0 < at < 4e9 else now
 
 
+def resumes(event: Event) -> bool:
+    """Whether a CHANNEL_UNHOLD says that somebody goes on talking.
+
+    FreeSWITCH says it too where a held leg ends or is moved: then nobody took the hold back, and the phone's own media
+    do not flow both ways again.
+    """
+    if event.get("Event-Calling-Function") == "switch_ivr_unhold":
+        return True
+    return event.get("variable_remote_audio_media_flow", "sendrecv") == "sendrecv"
+
+
 def number(text: str | None) -> int | None:
     """A header that should be a number, None where it is none."""
     return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 12 else None

@@ -43,14 +43,14 @@ def bugs(answer: str) -> list[Bug]:
     return [Bug(function, html.unescape(target)) for function, target in _BUG.findall(answer)]
 
 
-def check(answer: str, *, begins: str = "+OK", otherwise: str = "") -> None:
+def check(answer: str, *, begins: str = "+OK", otherwise: str = "", reason: Reason = Reason.REFUSED) -> None:
     """Raises NotPossible unless the PBX did what it was asked for."""
     text = answer.strip()
     if text.startswith(begins):
         return
     if any(words in text.lower() for words in _NOT_THERE):
         raise NotPossible(GONE, Reason.NOT_FOUND)
-    raise NotPossible(otherwise or f"the PBX refused: {told(text)}")
+    raise NotPossible(otherwise or f"the PBX refused: {told(text)}", reason)
 
 
 def not_reached(answer: str) -> Outcome:

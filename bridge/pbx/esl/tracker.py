@@ -19,7 +19,7 @@ from bridge.pbx.calls.parties import Parties, shown
 from bridge.pbx.esl import queues, transfers
 from bridge.pbx.esl.causes import CANCELLED, NORMAL, PATIENCE, PICKED_OFF, TAKEN, hangup_cause, q850
 from bridge.pbx.esl.channels import new_channel
-from bridge.pbx.esl.hearing import CUSTOM, DIAL_JOB, HEARD, HEARD_CUSTOM, Event, event_time
+from bridge.pbx.esl.hearing import CUSTOM, DIAL_JOB, HEARD, HEARD_CUSTOM, Event, event_time, resumes
 
 log = logging.getLogger(__name__)
 
@@ -121,9 +121,7 @@ class Tracker:
             if channel.uid == call.first and call.attempt is not None:
                 self.book.start(call, at)
         elif consults:
-            consultation = transfers.consult(self.book, originator, channel, at)
-            if far is not None:
-                self.book.attach(far, consultation)
+            transfers.consult(self.book, originator, channel, at)
         elif not asked_in:
             if originator.guest_of is not None:
                 self.book.attach(channel, self.book.calls[self.book.side(originator)])
@@ -369,6 +367,8 @@ class Tracker:
             return
         channel, call = found
         channel.held = False
+        if not resumes(event):
+            return
         self.book.emit(call, CallEventType.RESUMED, at, {"by": shown(self.book.party(channel))})
 
     # --- transfers ---

@@ -29,7 +29,9 @@ _OURS = (f"conference:{ROOM}", PARKS, WAITS)
 
 def consult(book: Book, originator: Channel, leg: Channel, at: float) -> Call:
     """A leg that is connected dials: a consultation by feature code, a call of its own."""
-    call = joining.consult(book, leg, [leg])
+    # A wire's far half may have been told first; whom it dials asks by its name for the call.
+    far = book.peer(leg)
+    call = joining.consult(book, leg, [leg] if far is None else [leg, far])
     call.caller = book.party(originator)
     originator.consults = call.id
     if call.callee is not None and call.callee.extension:
