@@ -85,6 +85,10 @@ class NoReply(RingbridgeError):
     status = 504
 
 
+class NoList(NoReply):
+    """The PBX answered, and the answer is no list of its channels: what it has is not known, and it is not nothing."""
+
+
 class NotAllowed(RingbridgeError):
     """The PBX does not let this user ask what the link must know."""
 

@@ -135,6 +135,9 @@ class LinkSink(Protocol):
     def link_up(self, detail: str) -> None:
         """The events are being read; `events` of the resync follow, then `resynced`.
 
+        Of a PBX that does not list its channels `resynced` never comes: its events are heard, the calls that were
+        known go on, and nothing is dialled or reconciled.
+
         `detail` says so where the user that sends commands is not signed in.
         """
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from doubles.ami_links import QUICK, channel, events_until, linked, pbx
+from doubles.ami_links import QUICK, channel, events_until, linked, order, pbx
 from doubles.sink import Sink
 from recorded import wire
 from rig import until
 
 from bridge.domain.calls import CallEventType
 from bridge.pbx.ami.link import AmiLink
+from bridge.pbx.port import Reason
 from bridge.pbx.sim.ami import FakeAsterisk, Fields, message
 
 
@@ -80,6 +81,41 @@ def test_a_call_that_lives_on_goes_on_with_its_id_and_number(server: FakeAsteris
     assert len({event.call for event in sink.heard}) == 1
 
 
+@pytest.mark.parametrize(
+    "answer", [{"Response": "Success"}, {"Response": "Error", "Message": "Invalid/unknown command"}]
+)
+def test_what_is_no_list_is_no_empty_list_and_ends_no_call(server: FakeAsterisk, answer: Fields) -> None:
+    """Of a server that knows the question not at all, or says nothing but yes."""
+    sink = Sink()
+    data = b"".join(events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
+    with linked(server, sink):
+        server.send(data)
+        until(lambda: "call.connected" in sink.kinds())
+        server.answers["coreshowchannels"] = lambda fields: message(answer, fields)
+        server.cut()
+        until(lambda: len(sink.ups) >= 2)
+        assert "does not list its channels" in sink.ups[-1]
+        server.event("Hangup", Uniqueid="lab22-1795330380.1", Cause="16")
+        server.event("Hangup", Uniqueid="lab22-1795330380.0", Cause="16")
+        until(lambda: "call.ended" in sink.kinds())
+    assert sink.kinds()[3:] == ["call.uncertain", "call.ended"]
+    assert sink.heard[-1].data["cause"] == "completed"
+    assert len(sink.facts) == 1
+
+
+def test_once_the_pbx_lists_its_channels_they_are_taken_in(server: FakeAsterisk) -> None:
+    sink = Sink()
+    server.answers["coreshowchannels"] = lambda fields: message({"Response": "Success"}, fields)
+    with linked(server, sink, timings=replace(QUICK, refused_first=0.2), wait=False) as link:
+        until(lambda: sink.ups)
+        assert link.dial(order()).reason is Reason.LINK_DOWN
+        assert not sink.facts
+        server.channels = [channel("1795000000.1", "PJSIP/102-00000009", CallerIDNum="102", Exten="103")]
+        del server.answers["coreshowchannels"]
+        until(lambda: sink.facts)
+        assert sink.kinds() == ["call.started", "call.uncertain"]
+
+
 def test_a_standby_goes_on_where_the_holder_ended(server: FakeAsterisk) -> None:
     first, second = Sink(), Sink()
     data = b"".join(events_until(wire("asterisk-22", "simple"), b"Event: HangupRequest"))
@@ -137,12 +173,11 @@ def test_without_an_answer_the_number_is_not_shown_and_nobody_waits_for_ever(ser
     assert sink.heard[0].data["from"]["withheld"] is True
 
 
+@pytest.mark.parametrize("said", ["Permission denied", "Invalid/unknown command"])
 def test_a_user_who_may_not_ask_shows_numbers_and_says_so(
-    server: FakeAsterisk, caplog: pytest.LogCaptureFixture
+    server: FakeAsterisk, caplog: pytest.LogCaptureFixture, said: str
 ) -> None:
-    server.answers["getvar"] = lambda fields: message(
-        {"Response": "Error", "Message": "Permission denied"}, fields
-    )
+    server.answers["getvar"] = lambda fields: message({"Response": "Error", "Message": said}, fields)
     sink = Sink()
     with linked(server, sink):
         server.replay(wire("asterisk-22", "simple"))

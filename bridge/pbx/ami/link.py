@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -24,8 +25,8 @@ from bridge.pbx.ami.resync import CHANNELS, QUESTIONS, Snapshot, resync
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Batch
-from bridge.pbx.calls.gap import Resynced
-from bridge.pbx.connecting import LoginRefused, NotAllowed, Pause, Timings, told
+from bridge.pbx.calls.gap import Resynced, keep_all
+from bridge.pbx.connecting import LinkDown, LoginRefused, NoList, NoReply, NotAllowed, Pause, Timings, told
 from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
@@ -78,6 +79,7 @@ class AmiLink:
         self._booted: float | None = None
         self._lost_at: float | None = None
         self._synced: bool = False
+        self._asking: asyncio.Task[None] | None = None
 
     # --- thread ---
 
@@ -165,6 +167,9 @@ class AmiLink:
                     self._heard += session.events
                     self._synced = False
                     self._gathered = None
+                    if self._asking is not None:
+                        self._asking.cancel()
+                        self._asking = None
                     session.close()
                     self._presentation.release()
                 self._down(reason, time.time())
@@ -185,7 +190,11 @@ class AmiLink:
     async def _come_up(self, session: Session) -> None:
         if not self._observe:
             await self._commander.tried()
-        snapshot, version = await self._snapshot(session)
+        try:
+            snapshot, version = await self._snapshot(session)
+        except NoList as error:
+            self._go_on_blind(session, error)
+            return
         detail = self._detail = self._how_it_does()
         self._say(lambda: self._sink.link_up(detail))
         since, self._lost_at = self._lost_at, None
@@ -210,6 +219,25 @@ class AmiLink:
         self._commands_changed()
         self._apply(gathered)
 
+    def _go_on_blind(self, session: Session, why: NoList) -> None:
+        """Hear events without a picture to begin with, and dial nothing. See LinkSink.link_up."""
+        log.warning("PBX %s: %s", self._pbx.name, why.message)
+        self._detail = f"connected for events only: {why.message}"
+        self._say(lambda: self._sink.link_up(self._detail))
+        since, self._lost_at = self._lost_at, None
+        self._deliver(keep_all(self.tracker.book, since, time.time()))
+        gathered, self._gathered = self._gathered or [], None
+        self._apply(gathered)
+        self._asking = asyncio.create_task(self._ask_again(session))
+
+    async def _ask_again(self, session: Session) -> None:
+        """Until the PBX lists its channels: a new connection takes them in."""
+        while session.up:
+            await asyncio.sleep(self._timings.refused_first)
+            with suppress(NoReply, LinkDown):
+                if _is_list(await self._list(session, CHANNELS)):
+                    session.give_up("the PBX lists its channels now")
+
     def _how_it_does(self) -> str:
         if self._observe or self._commander.up:
             return "connected"
@@ -226,7 +254,9 @@ class AmiLink:
         answers: dict[str, tuple[Mapping[str, str], ...]] = {}
         for question in QUESTIONS:
             reply = await self._list(session, question)
-            if question == CHANNELS and not reply.ok:
+            if question == CHANNELS and not _is_list(reply):
+                if "ermission" not in reply.text:
+                    raise NoList(f"the PBX does not list its channels: {told(reply.text)}")
                 raise NotAllowed(
                     f"user {self._pbx.username!r} may not list the PBX's channels ({told(reply.text)}); "
                     "give it write = reporting in manager.conf and reload"
@@ -377,6 +407,11 @@ class AmiLink:
         except (concurrent.futures.TimeoutError, concurrent.futures.CancelledError):
             future.cancel()
             return otherwise
+
+
+def _is_list(reply: Reply) -> bool:
+    """Asterisk announces a list before its items: an answer that does not is none, and not an empty one."""
+    return reply.ok and (bool(reply.items) or bool(header(reply.headers or {}, "eventlist")))
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

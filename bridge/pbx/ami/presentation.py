@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
@@ -21,6 +22,8 @@ from bridge.pbx.connecting import LinkDown, NoReply
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 200_000
+_CANNOT_ASK = re.compile(r"permission|unknown (command|action)", re.IGNORECASE)
+"""What is said of the question itself, and not of that channel."""
 
 
 class _Gate:
@@ -82,7 +85,7 @@ class Presentation:
             return True
         if reply.ok:
             return str((reply.headers or {}).get("Value", "")).startswith("prohib")
-        if "ermission" in reply.text:
+        if _CANNOT_ASK.search(reply.text):
             self._may_ask = False
             log.warning(
                 "withheld numbers cannot be told from others: give the reading user write = reporting in manager.conf"

@@ -65,6 +65,14 @@ def close_gone(book: Book, seen: Container[str], since: float | None, now: float
     return gone
 
 
+def keep_all(book: Book, since: float | None, now: float) -> Batch:
+    """Where the PBX does not say what it has: no call ends, and each was out of sight. `since` as for close_gone."""
+    for call in book.calls.values():
+        if call.started:
+            _uncertain(book, call, since, now)
+    return book.take()
+
+
 def greet_new(book: Book, before: Mapping[str, bool], since: float | None, now: float) -> int:
     """Say of each call that was not known `before` that its beginning was not seen. Returns how many there are.
 

@@ -20,10 +20,12 @@ from gevent.event import AsyncResult, Event
 from bridge.domain.calls import Directory, Remembered
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.calls.book import Batch
+from bridge.pbx.calls.gap import keep_all
 from bridge.pbx.connecting import (
     ConnectFailed,
     LinkDown,
     LoginRefused,
+    NoList,
     NoReply,
     NotAllowed,
     Pause,
@@ -173,7 +175,11 @@ class EslLink:
             self._commander.tried()
         session.learn_clock()
         status = self._ask(session, "status")
-        snapshot = take_snapshot(lambda command: self._ask(session, command), list(self.tracker.book.channels))
+        try:
+            snapshot = take_snapshot(lambda command: self._ask(session, command), list(self.tracker.book.channels))
+        except NoList as error:
+            self._go_on_blind(session, error)
+            return
         detail = self._detail = self._how_it_does()
         self._say(lambda: self._sink.link_up(detail))
         since, self._lost_at = self._lost_at, None
@@ -188,6 +194,30 @@ class EslLink:
         self._commands_changed()
         self._apply(gathered)
         self._looking = gevent.spawn(self._look_again, session)
+
+    def _go_on_blind(self, session: Session, why: NoList) -> None:
+        """Hear events without a picture to begin with, and dial nothing. See LinkSink.link_up."""
+        log.warning("PBX %s: %s", self._pbx.name, why.message)
+        self._detail = f"connected for events only: {why.message}"
+        self._say(lambda: self._sink.link_up(self._detail))
+        since, self._lost_at = self._lost_at, None
+        self._deliver(keep_all(self.tracker.book, since, time.time()))
+        gathered, self._gathered = self._gathered or [], None
+        self._apply(gathered)
+        self._looking = gevent.spawn(self._ask_again, session)
+
+    def _ask_again(self, session: Session) -> None:
+        """Until the PBX lists its channels: a new connection takes them in."""
+        while True:
+            gevent.sleep(self._timings.refused_first)
+            try:
+                take_snapshot(lambda command: self._ask(session, command))
+            except (NoReply, NotAllowed):
+                continue
+            except LinkDown:
+                return
+            session.give_up("the PBX lists its channels now")
+            return
 
     def _look_again(self, session: Session) -> None:
         """FreeSWITCH lists a channel up to a second late: one that began just before the first look is found now."""

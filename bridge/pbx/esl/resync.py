@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, still_rings
 from bridge.pbx.calls.model import CONFERENCE, Channel, Line
-from bridge.pbx.connecting import NoReply, NotAllowed, told
+from bridge.pbx.connecting import NoList, NoReply, NotAllowed, told
 from bridge.pbx.esl import queues, transfers
 from bridge.pbx.esl.channels import belongs_to
 from bridge.pbx.esl.hearing import Event
@@ -27,6 +28,8 @@ _NEWER = {"callstate": "Channel-Call-State", "application": "variable_current_ap
 """What a row of the core's table says, and the header of a dump that says it without delay."""
 _OTHERS = ("Other-Leg-Unique-ID", "variable_bridge_to", "variable_signal_bond", "variable_originating_leg_uuid")
 """Where a dump speaks of other channels."""
+_BUSY = re.compile(r"database error|sql error|error creating", re.IGNORECASE)
+"""What FreeSWITCH says where it can list its channels, but not at this moment."""
 _UNSET = "_undef_"
 """What FreeSWITCH writes where there is nothing."""
 Row = Mapping[str, str]
@@ -47,7 +50,8 @@ class Snapshot:
 def take_snapshot(api: Callable[[str], str], known: Iterable[str] = ()) -> Snapshot:
     """Ask the PBX, by API commands. `known` are the channels of which was heard before.
 
-    Raises NoReply where the PBX does not list its channels: that is not the same as having none.
+    Raises NoReply where the PBX does not list its channels, NoList where it never will: that is not the same as having
+    none.
     """
     rows = {row["uuid"]: row for row in _listed(api("show channels as json")) if row.get("uuid")}
     calls, queued = _rows(api("show calls as json")), tuple(_queued(api))
@@ -384,7 +388,8 @@ def _table(text: str) -> list[Row]:
 
 def _listed(text: str) -> tuple[Row, ...]:
     if not isinstance(_object(text).get("row_count"), int):
-        raise NoReply(f"the PBX does not list its channels: {told(text.strip()[:80])}")
+        busy = not text.strip() or _BUSY.search(text)
+        raise (NoReply if busy else NoList)(f"the PBX does not list its channels: {told(text.strip()[:80])}")
     return _rows(text)
 
 
