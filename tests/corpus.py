@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import permutations
 from pathlib import Path
@@ -333,10 +333,39 @@ def _line(event: Event) -> str:
     return f"{event['type']} ({_short(event['data'])})"
 
 
-def main(folder: str) -> int:
-    """Print where the events on standard input, one JSON object a line, differ from what that folder expects."""
-    expected = json.loads((Path(folder) / "expected.json").read_text(encoding="utf-8"))
-    found = differences(expected, [json.loads(line) for line in sys.stdin if line.strip()])
+def read(lines: Iterable[str]) -> list[Event]:
+    """Call events, an object a line, also as they lie on `rb:calls`: `seq` and `data` as text, `pbx.*` among them.
+
+    Raises ValueError that names the line.
+    """
+    events: list[Event] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            event = json.loads(line)
+            if str(event["type"]).startswith("pbx."):
+                continue
+            data = event["data"] if isinstance(event["data"], Mapping) else json.loads(event["data"])
+            events.append({**event, "seq": int(event["seq"]), "call": event["call"], "at": event["at"], "data": data})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"line {number} is no call event ({type(error).__name__}: {error})") from None
+    return events
+
+
+def main(*arguments: str) -> int:
+    """Print where the events on standard input, one JSON object a line, differ from what that folder expects.
+
+    0 nowhere, 1 somewhere, 2 nothing was compared.
+    """
+    try:
+        (folder,) = arguments
+        expected = json.loads((Path(folder) / "expected.json").read_text(encoding="utf-8"))
+        events = read(sys.stdin)
+    except (OSError, ValueError) as error:
+        print(f"usage: corpus.py FOLDER < events.jsonl; {error}", file=sys.stderr)
+        return 2
+    found = differences(expected, events)
     print(*found, sep="\n", end="\n" if found else "")
     return bool(found)
 

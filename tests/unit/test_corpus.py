@@ -224,13 +224,25 @@ def test_the_checker_sees_every_fault(scenario: str) -> None:
 def test_anybody_can_run_the_checker() -> None:
     path = wire("asterisk-22", "simple")
     events = next(said(path))
-    for told_of, code, says in ((events, 0, ""), (events[:-1], 1, "it must end once")):
-        done = subprocess.run(
-            [sys.executable, "-I", corpus.__file__, str(path.parent)],
-            input="".join(json.dumps(event) + "\n" for event in told_of),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+    raw = [{**event, "seq": str(event["seq"]), "data": json.dumps(event["data"])} for event in events]
+    link = {"v": "1", "type": "pbx.connected", "pbx": "lab", "at": events[0]["at"], "data": "{}"}
+    for told_of, code, says in ((events, 0, ""), (events[:-1], 1, "it must end once"), ([link, *raw], 0, "")):
+        done = checked(str(path.parent), "".join(json.dumps(event) + "\n" for event in told_of))
         assert (done.returncode, done.stderr) == (code, "")
         assert says in done.stdout
+
+
+@pytest.mark.parametrize("line", ["what", "[]", '{"type": "call.started"}', '{"type": "call.started", "data": "x"}'])
+def test_what_cannot_be_compared_is_no_difference_and_no_traceback(line: str) -> None:
+    folder = str(wire("asterisk-22", "simple").parent)
+    for arguments, given, says in (([folder], line, "line 1"), ([folder + "x"], "", "No such file"), ([], "", "usage")):
+        done = checked(*arguments, given)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def checked(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The checker run alone; the last argument is what it is given to read."""
+    command = [sys.executable, "-I", corpus.__file__, *arguments[:-1]]
+    return subprocess.run(command, input=arguments[-1], capture_output=True, text=True, check=False)
