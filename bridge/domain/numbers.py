@@ -100,15 +100,20 @@ def check_target(to: str, regions: Sequence[str]) -> None:
     try:
         if is_number(to):
             dialable(parse_number(to, home), regions)
-        elif to.isdecimal() and _is_dear(to, home):
+        elif _is_emergency(to, home) or (to.isdecimal() and _is_dear(to, home)):
             raise NumberTypeNotAllowed
     except Invalid as error:
         raise type(error)(field="to") from None
 
 
+def _is_emergency(to: str, region: str) -> bool:
+    """Also with a star that the PBX may ignore, and behind the 0 or 9 with which many PBXs reach outside."""
+    digits = to.replace("*", "")
+    tried = [digits, digits[1:]] if to[0] in "09" else [digits]
+    return any(phonenumbers.is_emergency_number(each, region) for each in tried if each)
+
+
 def _is_dear(digits: str, region: str) -> bool:
-    if phonenumbers.is_emergency_number(digits, region):
-        return True
     number = phonenumbers.parse(digits, region)
     if phonenumbers.expected_cost_for_region(number, region) == phonenumbers.ShortNumberCost.PREMIUM_RATE:
         return True

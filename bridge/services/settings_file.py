@@ -95,9 +95,12 @@ def _table(pbx: Pbx) -> dict[str, Any]:
     """What differs from the defaults, and what an operator will look for."""
     shown = {"name", "kind", "host", "port", "context", "dial", "trunks"}
     fields = pbx.model_dump(mode="json", exclude_none=True)
-    defaults = {name: field.default for name, field in Pbx.model_fields.items()}
+    defaults = {
+        name: list(field.default) if isinstance(field.default, tuple) else field.default
+        for name, field in Pbx.model_fields.items()
+    }
     return {
         name: value
         for name, value in fields.items()
-        if name in shown or (value != defaults.get(name) and value != list(defaults.get(name) or ()))
+        if name in shown or value != defaults.get(name)
     }

@@ -103,6 +103,23 @@ def test_without_the_volume_nobody_is_held(server: FakeAsterisk) -> None:
     assert server.asked("Originate") == []
 
 
+@pytest.mark.parametrize(
+    ("action", "command", "error", "words"),
+    [
+        (Action.PLAY, "originate", "Extension does not exist.", "ringbridge check"),
+        (Action.DTMF, "playdtmf", "Channel not found", "just ended"),
+    ],
+)
+def test_a_refusal_of_the_pbxs_is_a_sentence_for_people(
+    server: FakeAsterisk, action: Action, command: str, error: str, words: str
+) -> None:
+    values = {"sound": "beep", "side": Side.BOTH} if action is Action.PLAY else {"digits": "1"}
+    server.answers[command] = lambda fields: message({"Response": "Error", "Message": error}, fields)
+    with talking(server) as (link, call):
+        outcome = act(link, call, action, **values)
+        assert not outcome.ok and words in outcome.detail
+
+
 def test_a_phone_that_nobody_answers(server: FakeAsterisk) -> None:
     def fail(fields: dict[str, str]) -> bytes:
         server.event("OriginateResponse", ActionID=fields["ActionID"], Response="Failure", Reason="3")

@@ -69,7 +69,8 @@ def test_an_older_dialplan_is_named_with_what_to_do(tmp_path: Path, lab: Lab) ->
     whole = path.read_text(encoding="utf-8")
     assert "Ringbridge dialplan" in whole
     try:
-        path.write_text(whole.replace("exten => version,1", "exten => other,1"), encoding="utf-8")
+        older = whole.partition("\n[ringbridge-act]\n")[0].replace("exten => version,1", "exten => other,1")
+        path.write_text(older, encoding="utf-8")
         with lab.company_ami() as ami:
             ami.command("dialplan reload")
         code, found = check(tmp_path, lab)
@@ -80,6 +81,8 @@ def test_an_older_dialplan_is_named_with_what_to_do(tmp_path: Path, lab: Lab) ->
     assert code == 1
     assert found["ringbridge.conf"]["verdict"] == "fail"
     assert "ringbridge init --mode dial" in found["ringbridge.conf"]["change"]
+    # It is included, so what is missing is not the include.
+    assert "ringbridge init --mode dial" in found["context ringbridge-act"]["change"]
     assert check(tmp_path, lab)[0] == 0
 
 

@@ -286,6 +286,10 @@ TOLL = (
     ("+1*2125550123", "number_invalid"),
     ("+911", "number_invalid"),
     ("911", "number_type_not_allowed"),
+    ("9911", "number_type_not_allowed"),
+    ("*911", "number_type_not_allowed"),
+    ("911*", "number_type_not_allowed"),
+    ("0112", "number_type_not_allowed"),
     ("112", "number_type_not_allowed"),
 )
 

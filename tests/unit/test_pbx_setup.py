@@ -87,6 +87,29 @@ def test_a_second_run_writes_nothing(run: Run, pbx: Path, tmp_path: Path) -> Non
     assert files(tmp_path) == before
 
 
+def test_a_pbx_is_added_to_settings_whose_numbers_somebody_changed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade runs `init` again, whatever was written into the file since."""
+    run("init", "--yes", "--mode", "dial")
+    settings = tmp_path / "ringbridge.toml"
+    settings.write_text(settings.read_text() + "max_cps = 50\nmax_channels = 9\n", encoding="utf-8")
+    before = files(tmp_path)
+    assert run("init", "--yes", "--dry-run").exception is None
+    run("init", "--yes")
+    assert files(tmp_path) == before
+
+
+def test_an_old_dialplan_is_written_anew(run: Run, pbx: Path, tmp_path: Path) -> None:
+    run("init", "--yes", "--mode", "dial")
+    before = files(tmp_path)
+    path = pbx / "ringbridge.conf"
+    path.write_text(path.read_text().replace("Ringbridge dialplan 3", "Ringbridge dialplan 2"), encoding="utf-8")
+    assert "Ringbridge dialplan 3" in run("init", "--yes", "--dry-run").output
+    run("init", "--yes")
+    assert files(tmp_path) == before
+
+
 def test_nothing_is_changed_without_a_yes(run: Run, pbx: Path, tmp_path: Path) -> None:
     before = files(tmp_path)
     result = run("init", answers="\n" * 9 + "n\n")

@@ -21,6 +21,7 @@ from bridge.uptime import uptime
 _ANSWER_FIRST = 1.0
 """A phone stops ringing so long before the deadline, that the outcome can still be told."""
 _NO_ANSWER = Outcome(False, Reason.FAILED, "nobody answered there; the call goes on as it was")
+_NO_DIALPLAN = "the PBX's part of Ringbridge is missing or too old for this; an administrator runs `ringbridge check`"
 _UNKNOWN = Outcome(False, Reason.TIMEOUT, "the PBX took it, and did not say in time what became of it")
 
 
@@ -99,6 +100,8 @@ class Asking:
             reply = await self.session.ask(
                 "Originate", fields, deadline=self.left(), action_id=f"{ACT_ACTION}{command}"
             )
+            if "extension does not exist" in reply.text.lower():
+                raise NotPossible(_NO_DIALPLAN)
             accepted(reply)
             return await watch.outcome(self.order.until) or _UNKNOWN
 
@@ -164,7 +167,8 @@ class Asking:
 def accepted(reply: Reply) -> None:
     if reply.ok:
         return
-    if "no such channel" in reply.text.lower():
+    text = reply.text.lower()
+    if "no such channel" in text or "channel not found" in text:
         raise NotPossible("that leg has just ended", Reason.NOT_FOUND)
     raise NotPossible(f"the PBX refused: {told(reply.text)}")
 

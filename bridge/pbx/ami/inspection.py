@@ -14,6 +14,7 @@ from bridge.settings import Pbx
 
 CONTEXTS = ("ringbridge-leg", "ringbridge-go", "ringbridge-act")
 DIALPLAN_VERSION = 3
+_REFUSES_LATE = 2
 """Of ringbridge.conf: what its extension `version` must say at least."""
 _FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}
 """CVE-2024-42365: from here on an AMI user with `originate` alone cannot reach code execution."""
@@ -32,6 +33,10 @@ _ACTING = {
 }
 """Actions on a call, and the module that brings each. Which applications there are, AMI does not say to us."""
 _TOO_MUCH = ("Command", "UpdateConfig", "ModuleLoad")
+_WRITE_ANEW = (
+    "run `ringbridge init --mode dial` again, which shows and writes the new ringbridge.conf (paste what it shows "
+    "where the PBX is elsewhere)"
+)
 _RELOAD_MANAGER = "asterisk -rx 'manager reload'"
 
 
@@ -107,8 +112,13 @@ def _reader(pbx: Pbx, reader: Dialogue, observe: bool, watch_seconds: float) -> 
     else:
         yield Finding("event user's classes", Verdict.OK, "it may look, and do nothing else")
     if not observe:
+        loaded = False
         for name in CONTEXTS:
-            yield _context(reader, name, "#tryinclude ringbridge.conf at the top of extensions.conf")
+            # Where one is there, the file is: it is an older one.
+            include = "#tryinclude ringbridge.conf at the top of extensions.conf"
+            finding = _context(reader, name, _WRITE_ANEW if loaded else include)
+            loaded = loaded or finding.verdict is Verdict.OK
+            yield finding
         yield from _dialplan_version(reader)
     yield _context(
         reader, pbx.context, "context of this PBX in the settings: the one where agents' phones dial"
@@ -179,13 +189,13 @@ def _dialplan_version(reader: Dialogue) -> Iterator[Finding]:
     if version >= DIALPLAN_VERSION:
         yield Finding("ringbridge.conf", Verdict.OK, f"the dialplan is of version {version}")
         return
+    lacks = "dials a call whose order came too late, and " if version < _REFUSES_LATE else ""
     yield Finding(
         "ringbridge.conf",
         Verdict.FAIL,
-        f"the dialplan is of version {version}, and this Ringbridge needs {DIALPLAN_VERSION}: an older one dials a "
-        "call whose order came too late",
-        "run `ringbridge init --mode dial` again, which shows and writes the new ringbridge.conf (paste what it shows "
-        "where the PBX is elsewhere); then asterisk -rx 'dialplan reload'",
+        f"the dialplan is of version {version}, and this Ringbridge needs {DIALPLAN_VERSION}: an older one {lacks}"
+        "cannot hold, play, record, confer, fetch a call or let a supervisor listen",
+        f"{_WRITE_ANEW}; then asterisk -rx 'dialplan reload'",
     )
 
 
