@@ -25,6 +25,7 @@ CALLER_HZ = 800
 PEOPLE = {"101": "anna", "102": "ben", "103": "cleo"}
 _NOW = 4
 """Fifths of a second that make `now`."""
+_STILL_SECONDS = 6.0
 
 
 def directory(lab: Lab) -> Directory:
@@ -141,6 +142,21 @@ class Hands:
             except AssertionError:
                 last = [sorted(window) for window in self._heard(who, 10)]
                 raise AssertionError(f"{sorted(hertz) or 'silence'} should be heard now; it is {last}") from None
+
+    def waits(self, caller: Caller) -> None:
+        """Wait until somebody whom 101 holds hears music and nobody, on FreeSWITCH nothing at all; 101 hears nobody."""
+        if self.lab.pbx == "asterisk":
+            self.hear((caller, (tones.MUSIC,)), (self.phone("101"), ()))
+            return
+        # It sends no packet then, so nothing more is written down; what is, is written every four seconds.
+        last = [self._size(caller), uptime()]
+
+        def still() -> bool:
+            if self._size(caller) != last[0]:
+                last[:] = [self._size(caller), uptime()]
+            return uptime() - last[1] > _STILL_SECONDS
+
+        until(still, what="no voice to come")
 
     @staticmethod
     def _path(recording: Path | Caller) -> Path | None:

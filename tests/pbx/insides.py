@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+from ringbridge_dialplan import FREESWITCH_USERS
 from ringbridge_lab.lab import Lab, wait_until
 
 LONG_SOUND = "lab/lesson"
 """A sound that is long enough to be stopped."""
+LEFT_TOGETHER = {"asterisk": 2, "freeswitch": 4}
+"""Channels of two who talk once somebody asked one for the other: on FreeSWITCH the wire between them must stay."""
 
 
 def end_hold(lab: Lab) -> None:
@@ -41,6 +44,24 @@ def without_trunk(lab: Lab) -> Iterator[None]:
         yield
     finally:
         give(lab)
+
+
+@contextmanager
+def without_permission(lab: Lab, command: str) -> Iterator[None]:
+    """Our command user may not use that command of a FreeSWITCH; who is signed in already still may."""
+    path = lab.dir / "company" / "etc" / "directory" / FREESWITCH_USERS
+    before = path.read_text(encoding="utf-8")
+
+    def write(text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        with lab.company_esl() as esl:
+            esl.api("reloadxml")
+
+    write(before.replace(f" {command}", ""))
+    try:
+        yield
+    finally:
+        write(before)
 
 
 def callers_name(lab: Lab) -> str:

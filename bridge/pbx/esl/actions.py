@@ -25,6 +25,8 @@ from bridge.uptime import uptime
 
 _BETWEEN_KEYS = 0.3
 """FreeSWITCH itself leaves 20 ms between two keys, which is too short for many: an Asterisk doubles or drops them."""
+_TAKEN_BACK = 0.4
+"""Within this a phone answers that it is held no more; no event says so."""
 _LEAVES = 1.0
 """Within this, who was transferred away from hangs up by himself, if the PBX has him do that."""
 
@@ -69,10 +71,22 @@ class Act(Asking):
         reports.check(self.ask(orders.resume(own.uid)))
         return self.known(lambda: not own.held, "off hold")
 
+    def _release(self, own: Channel) -> None:
+        """Whoever is held hears again before he goes elsewhere.
+
+        While we hold a phone that was called, FreeSWITCH sends its other side nothing at all, and begins again only as
+        that phone answers that it is taken back. It would never hear anybody else.
+        """
+        if own.held:
+            reports.check(self.ask(orders.resume(own.uid)))
+            self.wait(lambda: not own.held)
+            gevent.sleep(_TAKEN_BACK)
+
     # --- sent elsewhere ---
 
     def transfer(self, legs: Legs) -> Outcome:
         own, customer = sure(legs.own), self.one(legs)
+        self._release(own)
         room = customer.bridge
         reports.check(self.ask(orders.transfer(customer.uid, self.to, self.order.context)))
         done = self.known(lambda: customer.bridge != room or self.is_gone(customer), "transferred")
@@ -89,6 +103,7 @@ class Act(Asking):
         own, customer = sure(legs.own), self.one(legs)
         self.need("mod_valet_parking", "park")
         back = self.book.party(own).extension
+        self._release(own)
         customer.slot = ""
         reports.check(self.ask(orders.park(customer.uid, back, self.order.context)))
         done = self.known(lambda: customer.parked and customer.slot != "", "parked")
@@ -109,6 +124,7 @@ class Act(Asking):
         self.one(legs)
         if own.consults in self.book.calls:
             raise NotPossible("somebody is being consulted already")
+        self._release(own)
         self.settle(legs)
         shown = self.book.party(own).extension
         ring = self.order.ring_seconds
@@ -173,6 +189,7 @@ class Act(Asking):
         if self.is_gone(own) or own.bridge is None:
             self.drop(self.made())
             return Outcome(False, Reason.FAILED, "the call was over when it was answered")
+        self._release(own)
         reports.check(self.ask(orders.meet(own.uid, order.command)))
         return self.known(
             lambda: any(customer in heard and own in heard for heard in map(self.book.reach, self.made())),
