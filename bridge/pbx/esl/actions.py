@@ -25,6 +25,8 @@ from bridge.uptime import uptime
 
 _BETWEEN_KEYS = 0.3
 """FreeSWITCH itself leaves 20 ms between two keys, which is too short for many: an Asterisk doubles or drops them."""
+_MUSIC_BEGINS = 0.5
+"""Music begins a sixth of a second after the hold; who is taken back before that would hear it for ever."""
 _TAKEN_BACK = 0.4
 """Within this a phone answers that it is held no more; no event says so."""
 _LEAVES = 1.0
@@ -62,7 +64,9 @@ class Act(Asking):
             return Outcome(True, Reason.DONE, "on hold already")
         self.settle(legs)
         reports.check(self.ask(orders.hold(own.uid)))
-        return self.known(lambda: own.held, "on hold")
+        done = self.known(lambda: own.held, "on hold")
+        gevent.sleep(_MUSIC_BEGINS)
+        return done
 
     def resume(self, legs: Legs) -> Outcome:
         own = sure(legs.own)
