@@ -146,9 +146,6 @@ def race_callee_leaves_at_bridge(stage: Stage) -> Expected:
     # Asterisk may have forgotten the call before it is asked whether the number may be shown; then it is not.
     number = stage.people["caller"]["number"]
     stage.people["caller"]["number"] = {"one_of": [number, None]}
-    # Asterisk may have forgotten the call before it is asked whether the number may be shown; then it is not.
-    number = stage.people["caller"]["number"]
-    stage.people["caller"]["number"] = {"one_of": [number, None]}
     out = caller.call(DID)
     leg = phone.rings()
     leg.then["is acknowledged"] = Leg.hang_up

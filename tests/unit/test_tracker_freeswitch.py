@@ -552,3 +552,26 @@ def test_who_is_asked_over_a_wire_is_offered_the_consultation(first: int) -> Non
 def test_a_hold_that_nobody_takes_back_is_not_resumed(headers: dict[str, str], resumed: bool) -> None:
     made = feed(*TALK, event("CHANNEL_HOLD", B), event("CHANNEL_UNHOLD", B, **headers))
     assert (made[-1].type is CallEventType.RESUMED) is resumed
+
+
+@pytest.mark.parametrize("first", [A, B])
+def test_who_is_moved_with_the_other_was_transferred_by_nobody(first: str) -> None:
+    # `uuid_transfer -both`: neither hangs up, and each is told where it was sent.
+    tracker = fresh()
+    second = B if first == A else A
+    talk = event("CHANNEL_BRIDGE", first, Bridge__A__Unique__ID=first, Bridge__B__Unique__ID=second)
+    heard = [*tracker.feed([caller(), phone(), event("CHANNEL_ANSWER", B), talk], AT).events]
+    apart = event(
+        "CHANNEL_UNBRIDGE",
+        first,
+        Bridge__A__Unique__ID=first,
+        Bridge__B__Unique__ID=second,
+        Caller__Transfer__Source="1795330000:x:bl_xfer:800/default/XML",
+    )
+    heard += tracker.feed([apart], AT).events
+    for uid, when in ((first, "1795330000"), (second, "1795330001")):
+        source = f"{when}:{uid}:bl_xfer:800/default/XML"
+        meets = custom("conference::maintenance", uid, Action="add-member", Caller__Transfer__Source=source)
+        heard += tracker.feed([{**meets, "Conference-Unique-ID": "room"}], AT).events
+    assert CallEventType.CONNECTED in {each.type for each in heard}
+    assert CallEventType.TRANSFERRED not in {each.type for each in heard}

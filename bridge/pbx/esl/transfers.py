@@ -59,6 +59,10 @@ def on_unbridge(book: Book, event: Event, at: float) -> None:
         stays.sent_by = left.device
     if early(book, stays, event, at) or not _may_say(stays, route):
         return
+    if left is not None and "variable_bridge_hangup_cause" not in event:
+        # Who transfers hangs up; where both go on, an administrator moved both (`uuid_transfer -both`).
+        stays.sent_on = True
+        return
     by = book.party(left) if left is not None else book.calls[stays.call].last_gone
     if by is not None:
         if left is not None:
@@ -75,7 +79,7 @@ def rerouted(book: Book, event: Event, at: float) -> None:
     if channel.route in ("", before) or not _may_say(channel, channel.route):
         return
     call = book.calls[channel.call]
-    if channel.uid in call.heard and call.last_gone is not None:
+    if channel.uid in call.heard and call.last_gone is not None and not _with_another(book, channel):
         channel.sent_on = True
         _say_blind(book, channel, call.last_gone, _target(channel.route), at)
 
@@ -121,6 +125,19 @@ def _may_say(stays: Channel, route: str) -> bool:
     """Whether this transfer source, `<time>:<uuid>:bl_xfer:102/default/XML`, is a blind transfer not told yet."""
     kind, _, target = route.partition(":")[2].partition(":")[2].partition(":")
     return kind == _BLIND and not target.startswith(_OURS) and not (stays.deserted or stays.sent_on)
+
+
+def _with_another(book: Book, channel: Channel) -> bool:
+    """Whether it was sent there together with the one it talked with."""
+    when, where = _parts(channel.route)
+    others = (_parts(other.route) for other in book.live_legs(book.calls[channel.call]) if other is not channel)
+    return any(there == where and abs(then - when) <= 1 for then, there in others)
+
+
+def _parts(route: str) -> tuple[int, str]:
+    """When and where to, of a transfer source."""
+    when, _, rest = route.partition(":")
+    return (int(when) if when.isdecimal() else 0), rest.partition(":")[2]
 
 
 def _is_parked_by_us(route: str) -> bool:
