@@ -94,13 +94,14 @@ def check_target(to: str, regions: Sequence[str]) -> None:
     """Raises an Invalid (field "to") where a call must not be sent to what somebody wrote as they would dial it.
 
     A number must be of an allowed region (a national one is read as of the first) and
-    of an allowed kind. What is shorter is an extension, unless it reaches an emergency or a dear service.
+    of an allowed kind. What is shorter is an extension, unless it reaches an emergency or a dear service. A code with
+    a star may change what the PBX does, such as forward calls: none is dialled.
     """
     home = regions[0] if regions else "US"
     try:
         if is_number(to):
             dialable(parse_number(to, home), regions)
-        elif _is_emergency(to, home) or (to.isdecimal() and _is_dear(to, home)):
+        elif "*" in to or _is_emergency(to, home) or _is_dear(to, home):
             raise NumberTypeNotAllowed
     except Invalid as error:
         raise type(error)(field="to") from None
