@@ -26,6 +26,7 @@ from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.gap import Resynced, keep_all
+from bridge.pbx.calls.telling import Teller
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoList, NoReply, NotAllowed, Pause, Timings, told
 from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
@@ -54,6 +55,7 @@ class AmiLink:
         self._secret = pbx.read_secret()
         self._command_secret = "" if observe else pbx.read_command_secret()
         self.tracker = Tracker(pbx.name, pbx.trunks)
+        self._teller = Teller(self.tracker.book, self._deliver, self._later)
         self._presentation = Presentation(self.tracker.parties, self._track, self._timings.presentation)
         self.sink_faults = 0
         """Batches that the sink did not take."""
@@ -124,6 +126,7 @@ class AmiLink:
             finally:
                 await _end(keepers)
                 self._synced = False
+                self._teller.now()
 
         try:
             asyncio.run(begin())
@@ -286,8 +289,12 @@ class AmiLink:
         self._presentation.hear(messages, self._events)
 
     def _track(self, messages: list[Message]) -> None:
-        self._deliver(self.tracker.feed(messages, time.time()))
+        self.tracker.hear_all(messages, time.time())
         self._commander.reports.hear(messages)
+        self._teller.soon()
+
+    def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(seconds, what)
 
     def _deliver(self, batch: Batch) -> None:
         if batch.events or batch.live:
@@ -306,6 +313,7 @@ class AmiLink:
         if at is not None and self._lost_at is None:
             self._lost_at = at
         log.warning("PBX %s: %s", self._pbx.name, reason)
+        self._teller.now()
         self._say(lambda: self._sink.link_down(reason))
 
     # --- what others ask, from any thread ---
@@ -339,6 +347,8 @@ class AmiLink:
             return at()
 
         async def look() -> frozenset[str] | None:
+            # Who asks compares it with what was said.
+            self._teller.now()
             return at()
 
         found = self._await(look(), 5.0, None)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import ssl
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.hearing import UNHEARD, event_time
-from bridge.pbx.ami.wire import OneConnection, Wire
+from bridge.pbx.ami.wire import Answered, OneConnection, Wire
 from bridge.pbx.connecting import ConnectFailed, LinkDown, LoginRefused, NoReply, Timings, trust
 from bridge.settings import Pbx
 from bridge.uptime import uptime
@@ -178,6 +178,14 @@ class Session:
         finally:
             self._wire.drop(action_id)
         return _reply(answer)
+
+    def ask_all(self, action: str, asked: Sequence[tuple[Mapping[str, str], Answered]]) -> list[str]:
+        """Ask the same of many in one go, as `Wire.ask_all`. Deadlines are the asker's."""
+        return self._wire.ask_all(action, asked)
+
+    def drop(self, question: str) -> None:
+        """Wait no longer for that answer; if it still comes, it is ignored."""
+        self._wire.drop(question)
 
     async def _ping(self) -> None:
         while self.up:

@@ -45,9 +45,13 @@ class Tracker:
 
     def feed(self, messages: Iterable[Message], now: float) -> Batch:
         """Hear events in order. `now` (seconds since the epoch) stands in where an event has no time."""
+        self.hear_all(messages, now)
+        return self.book.take()
+
+    def hear_all(self, messages: Iterable[Message], now: float) -> None:
+        """As `feed`, but what comes of it waits in the book."""
         for message in messages:
             self.hear(message, now)
-        return self.book.take()
 
     def hear(self, message: Message, now: float) -> None:
         """Hear one event; what comes of it waits in the book."""

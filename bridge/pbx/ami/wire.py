@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from panoramisk import Manager
@@ -17,7 +18,7 @@ from panoramisk.ami_protocol import AMIProtocol
 from panoramisk.message import Message as ManagerMessage
 
 from bridge.domain.errors import RingbridgeError
-from bridge.pbx.ami.codec import AmiProtocolError, Decoder, Message, encode_action
+from bridge.pbx.ami.codec import AmiProtocolError, Decoder, LocalError, Message, encode_action
 from bridge.pbx.connecting import LinkDown
 
 # Every action there is for us, in case panoramisk's own list of unanswered actions were ever consulted.
@@ -49,6 +50,9 @@ MAX_WAITING = 1000
 MAX_LIST = 100_000
 """Events in the answer to one action."""
 
+Answered = Callable[[Message | None], None]
+"""Hears the answer to a question, or None where none will come."""
+
 _silent = logging.getLogger("bridge.pbx.ami.panoramisk")
 # panoramisk logs whole messages, numbers and all; what matters is said by us.
 _silent.addHandler(logging.NullHandler())
@@ -70,6 +74,9 @@ class Wire(AMIProtocol):  # type: ignore[misc]
         self.decoder = Decoder(ignore)
         self.transport: asyncio.Transport | None = None
         self.responses: dict[str, Any] = {}
+        self._questions: dict[str, Answered] = {}
+        """What was asked in passing, by its ActionID."""
+        self._numbers = count(1)
         self.closed = False
         self.received = 0
         """Bytes so far; a peer that sends any is alive."""
@@ -96,6 +103,31 @@ class Wire(AMIProtocol):  # type: ignore[misc]
         future: asyncio.Future[Any] = action.future
         return future
 
+    def ask_all(self, action: str, asked: Sequence[tuple[Mapping[str, str], Answered]]) -> list[str]:
+        """Ask the same of many in one go, without a future for each; returns the questions' ids, for `drop`.
+
+        Each is answered with one message, or with None at once where it cannot be sent. Who drops none waits until
+        the connection ends. After any answer `on_events` is called, with no events where none came with it.
+        """
+        frames: list[bytes] = []
+        ids: list[str] = []
+        for fields, answered in asked:
+            action_id = f"rb-q-{next(self._numbers)}"
+            ids.append(action_id)
+            try:
+                if self.closed or self.transport is None or self.transport.is_closing():
+                    raise LinkDown
+                if len(self.responses) + len(self._questions) >= MAX_WAITING:
+                    raise LinkDown
+                frames.append(encode_action(action, {"ActionID": action_id, **fields}))
+            except (LinkDown, LocalError):
+                answered(None)
+            else:
+                self._questions[action_id] = answered
+        if frames and self.transport is not None:
+            self.transport.write(b"".join(frames))
+        return ids
+
     @property
     def events(self) -> int:
         """Events so far, with those that nobody hears."""
@@ -104,6 +136,7 @@ class Wire(AMIProtocol):  # type: ignore[misc]
     def drop(self, action_id: str) -> None:
         """Wait no longer for that reply; if it still comes, it is ignored."""
         self.responses.pop(action_id, None)
+        self._questions.pop(action_id, None)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -116,13 +149,16 @@ class Wire(AMIProtocol):  # type: ignore[misc]
             messages, fault = error.before, error.message
         self.version = self.decoder.version
         events: list[Message] = []
+        answered = False
         for message in messages:
-            action = self.responses.get(message.get("ActionID", "")) if self.responses else None
-            if action is not None:
+            if self.responses and (action := self.responses.get(message.get("ActionID", ""))) is not None:
                 self._reply(action, message)
             elif message.event:
                 events.append(message)
-        if events:
+            elif self._questions and (waiting := self._questions.pop(message.get("ActionID", ""), None)) is not None:
+                answered = True
+                waiting(message)
+        if events or answered:
             self._events += len(events)
             self._on_events(events)
         if fault is not None:
@@ -152,6 +188,7 @@ class Wire(AMIProtocol):  # type: ignore[misc]
             return
         self.closed = True
         waiting, self.responses = dict(self.responses), {}
+        self._questions.clear()
         for action in waiting.values():
             if not action.future.done():
                 action.future.set_exception(LinkDown())

@@ -50,6 +50,11 @@ class Book(Lines):
 
     # --- what happened since the last look ---
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something was written since the last take."""
+        return bool(self._touched)
+
     def take(self) -> Batch:
         """The events since the last take, and the state of each call they speak of.
 

@@ -6,11 +6,11 @@ Times are seconds since the epoch (float), as the PBX's events carry them.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
+from msgspec import Struct, field
 
 from bridge.domain.calls import Direction, Party
 
@@ -29,8 +29,7 @@ class Line(IntEnum):
     BUSY = 7
 
 
-@dataclass(slots=True)
-class Channel:
+class Channel(Struct, omit_defaults=True):
     """One leg, or half of a wire between legs. What its name means, the PBX's own side knows and writes down here."""
 
     uid: str
@@ -101,8 +100,7 @@ class Channel:
         return self.real and (self.state == Line.UP or not self.outgoing)
 
 
-@dataclass(slots=True)
-class Bridge:
+class Bridge(Struct, omit_defaults=True):
     """A place where channels meet; members in the order in which they came."""
 
     id: str
@@ -110,8 +108,7 @@ class Bridge:
     members: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Call:
+class Call(Struct, omit_defaults=True):
     """One conversation, from its first channel's birth to its last channel's end."""
 
     id: str
@@ -173,21 +170,20 @@ class Call:
         return self.seq > 0
 
 
-@dataclass(slots=True)
-class _State:
+class _State(Struct):
     v: int
     call: Call
     channels: list[Channel]
     bridges: list[Bridge]
 
 
-_JSON = TypeAdapter(_State)
-"""pydantic's writer takes a tenth of the time of json's, and every event of a call writes its state."""
+_encoder = msgspec.json.Encoder()
+"""Every event of a call writes its state: this writer takes a sixth of the time of pydantic's."""
 
 
 def dump(call: Call, channels: list[Channel], bridges: list[Bridge]) -> str:
     """A call with what it consists of, as JSON; what is absent is as it is at first."""
-    return _JSON.dump_json(_State(2, call, channels, bridges), exclude_defaults=True, warnings=False).decode()
+    return _encoder.encode(_State(2, call, channels, bridges)).decode()
 
 
 def load(text: str) -> tuple[Call, list[Channel], list[Bridge]]:
@@ -208,6 +204,5 @@ def load(text: str) -> tuple[Call, list[Channel], list[Bridge]]:
     return call, channels, bridges
 
 
-def _known(kind: type, raw: dict[str, Any]) -> dict[str, Any]:
-    names = {spec.name for spec in fields(kind)}
-    return {name: value for name, value in raw.items() if name in names}
+def _known(kind: type[Struct], raw: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in raw.items() if name in kind.__struct_fields__}

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Literal, NoReturn, cast
 from urllib.parse import unquote
 
+import msgspec
 from pydantic_core import from_json
 
 from bridge.domain.errors import RingbridgeError
@@ -230,11 +231,17 @@ class _Unreadable(Exception):
 
 
 _JSON = json.JSONDecoder(strict=False)
+_TEXTS = msgspec.json.Decoder(dict[str, str])
 
 
 def _from_json(body: bytes) -> Event:
     try:
-        # Reads bytes in half the time of json's decoder, and takes nothing that is not strictly JSON in strict UTF-8.
+        # Nearly always every value is a text.
+        return _TEXTS.decode(body)
+    except ValueError:
+        pass
+    try:
+        # Takes nothing that is not strictly JSON in strict UTF-8.
         event = from_json(body, cache_strings="keys")
     except ValueError:
         return _from_odd_json(body)

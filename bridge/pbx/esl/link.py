@@ -21,6 +21,7 @@ from bridge.domain.calls import Directory, Remembered
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.gap import keep_all
+from bridge.pbx.calls.telling import Teller
 from bridge.pbx.connecting import (
     ConnectFailed,
     LinkDown,
@@ -72,6 +73,7 @@ class EslLink:
         self.tracker = Tracker(pbx.name, pbx.trunks)
         self.sink_faults = 0
         """Batches that the sink did not take."""
+        self._teller = Teller(self.tracker.book, self._deliver, gevent.spawn_later)
         self._watch = Watch()
         self._refused: Counter[str] = Counter()
         """What the reading connections of the past refused, by reason, and how many events these heard."""
@@ -169,6 +171,7 @@ class EslLink:
             self._refused = self._refused + session.counts
             self._heard += session.events
             session.close()
+            self._teller.now()
 
     def _come_up(self, session: Session) -> None:
         if not self._observe:
@@ -283,7 +286,8 @@ class EslLink:
             session.give_up("more events came during the resync than can be kept")
 
     def _apply(self, events: list[EslEvent]) -> None:
-        self._deliver(self.tracker.feed(events, time.time()))
+        self.tracker.hear_all(events, time.time())
+        self._teller.soon()
 
     def _deliver(self, batch: Batch) -> None:
         if batch.events or batch.live:
@@ -302,6 +306,7 @@ class EslLink:
         if at is not None and self._lost_at is None:
             self._lost_at = at
         log.warning("PBX %s: %s", self._pbx.name, reason)
+        self._teller.now()
         self._say(lambda: self._sink.link_down(reason))
 
     # --- what others ask, from any thread ---
@@ -333,7 +338,13 @@ class EslLink:
     def _look(self, at: Callable[[], frozenset[str]]) -> frozenset[str]:
         if not self._hub.begun:
             return at()
-        found: frozenset[str] | None = self._hub.ask(at, 5.0, None)
+
+        def look() -> frozenset[str]:
+            # Who asks compares it with what was said.
+            self._teller.now()
+            return at()
+
+        found: frozenset[str] | None = self._hub.ask(look, 5.0, None)
         if found is None:
             raise Unavailable("the link to the PBX is too busy to say which calls are alive")
         return found

@@ -48,9 +48,13 @@ class Tracker:
 
     def feed(self, events: Iterable[Event], now: float) -> Batch:
         """Hear events in order. `now` (seconds since the epoch) stands in where an event has no time."""
+        self.hear_all(events, now)
+        return self.book.take()
+
+    def hear_all(self, events: Iterable[Event], now: float) -> None:
+        """As `feed`, but what comes of it waits in the book."""
         for event in events:
             self.hear(event, now)
-        return self.book.take()
 
     def hear(self, event: Event, now: float) -> None:
         """Hear one event; what comes of it waits in the book."""
