@@ -55,13 +55,13 @@ class Ear:
 
     def __init__(self, link: EslLink) -> None:
         self.heard: list[Event] = []
-        feed = link.tracker.feed
+        feed = link.tracker.hear_all
 
         def hear(events: list[Event], now: float) -> object:
             self.heard.extend(event for event in events if event["Event-Name"].startswith("CHANNEL_"))
             return feed(events, now)
 
-        link.tracker.feed = hear  # type: ignore[assignment,method-assign]
+        link.tracker.hear_all = hear  # type: ignore[assignment,method-assign]
 
 
 def create(uid: str, **more: str) -> dict[str, str]:
@@ -279,13 +279,13 @@ def test_ten_thousand_events_in_a_burst_all_arrive_in_order(server: FakeFreeSWIT
     count = 10_000
     with linked(server, sink) as link:
         heard: list[int] = []
-        feed = link.tracker.feed
+        feed = link.tracker.hear_all
 
         def hear(events: list[Event], now: float) -> object:
             heard.extend(int(event["variable_number"]) for event in events if "variable_number" in event)
             return feed(events, now)
 
-        link.tracker.feed = hear  # type: ignore[assignment,method-assign]
+        link.tracker.hear_all = hear  # type: ignore[assignment,method-assign]
         padding = {f"variable_{name}": "x" * 20 for name in range(100)}
         batch = b"".join(
             event_frame(

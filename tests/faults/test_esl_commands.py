@@ -192,13 +192,13 @@ def test_a_dial_that_came_twice_ends_nothing(server: FakeFreeSWITCH) -> None:
     sink = Sink()
     with linked(server, sink) as link:
         fed = []
-        feed = link.tracker.feed
+        feed = link.tracker.hear_all
 
         def hear(events: list[dict[str, str]], now: float) -> object:
             fed.extend(events)
             return feed(events, now)
 
-        link.tracker.feed = hear  # type: ignore[assignment,method-assign]
+        link.tracker.hear_all = hear  # type: ignore[assignment,method-assign]
         assert link.dial(order()).ok
         until(lambda: any(event.get("Job-UUID") == ATTEMPT for event in fed))
         assert link._hub.ask(lambda: True, 20.0, False)

@@ -149,13 +149,13 @@ def test_a_burst_of_ten_thousand_events_is_heard_to_the_last(lab: Lab) -> None:
     pbx = settings(lab)
     with linked(lab) as (link, sink):
         heard: list[str] = []
-        feed = link.tracker.feed
+        feed = link.tracker.hear_all
 
         def hear(events: list[Event], now: float) -> object:
             heard.extend(event["Burst"] for event in events if "Burst" in event)
             return feed(events, now)
 
-        link.tracker.feed = hear  # type: ignore[assignment,method-assign]
+        link.tracker.hear_all = hear  # type: ignore[assignment,method-assign]
         with socket.create_connection((pbx.host, pbx.port), timeout=60) as fire:
             fire.sendall(encode(f"userauth {pbx.command_username}:{pbx.read_command_secret()}"))
             draining = threading.Thread(target=_drain, args=(fire,), daemon=True)
