@@ -319,3 +319,12 @@ def addresses(pid: int) -> list[tuple[str, str, int]]:
                 raw = bytes.fromhex(host)
                 bound.append((table, ".".join(str(part) for part in reversed(raw)), int(port, 16)))
     return bound
+
+
+@pytest.mark.parametrize("behaviour", [Behaviour.BUSY, Behaviour.REJECT])
+def test_who_refuses_takes_a_moment(lab: Lab, behaviour: Behaviour) -> None:
+    """No person does so within a millisecond, and a link could not ask in time who may be shown."""
+    lab.phone("101", behaviour)
+    caller = lab.call("+12125550101")
+    took = caller.wait_for("ended").at - caller.wait_for("dialing").at
+    assert took.total_seconds() >= 0.3
