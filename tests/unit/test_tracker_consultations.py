@@ -114,3 +114,36 @@ def test_who_transfers_to_park_leaves_once(heard: list[Message]) -> None:
 def test_a_caller_whom_the_dialplan_parks_was_transferred_by_nobody() -> None:
     heard = [TALKING[0], PARKED, event("BridgeEnter", ONE, BridgeUniqueid="p1", BridgeType="parking")]
     assert "transferred" not in [kind for _, kind, _ in play(heard)]
+
+
+def test_who_sent_the_others_on_has_not_ended_their_call() -> None:
+    """The transferer's phone says goodbye when the other two talk already (seen on Asterisk 16)."""
+    third = "1700000000.6"
+    joins = [
+        born(third, "PJSIP/102-00000006", "0", "102"),
+        event("DialBegin", ONE, DestUniqueid=third, DialString="102"),
+        event("Newstate", third, ChannelState="6"),
+        enters(third, "b1"),
+    ]
+    ends = [event("HangupRequest", TWO), event("HangupRequest", ONE), event("Hangup", ONE, Cause="16")]
+    said = play(
+        [*TALKING, leaves(TWO, "b1"), *joins, *ends, event("Hangup", TWO, Cause="16"), event("Hangup", third, Cause="16")]
+    )
+    assert said[-1][1] == "ended"
+    assert said[-1][2]["ended_by"]["number"] == "+15553001001"
+
+
+def test_the_phone_that_rings_for_a_caller_sent_on_is_cancelled_when_they_leave() -> None:
+    third = "1700000000.6"
+    sent = [
+        event("BlindTransfer", "", TransfererUniqueid=TWO, Extension="102", Result="Success"),
+        leaves(TWO, "b1"),
+        leaves(ONE, "b1"),
+        born(third, "PJSIP/102-00000006", "0", "102"),
+        event("DialBegin", ONE, DestUniqueid=third, DialString="102"),
+        event("Newstate", third, ChannelState="5"),
+        event("DialEnd", ONE, DestUniqueid=third, DialStatus="CANCEL"),
+        event("Hangup", third, Cause="0"),
+    ]
+    said = play([*TALKING, *sent])
+    assert said[-1][1:] == ("unoffered", {**said[-1][2], "reason": "cancelled"})

@@ -188,8 +188,9 @@ class Tracker:
         channel.hung_up = True
         side = self.book.calls.get(self.book.side(channel), call)
         if side.talk_since is not None:
-            # Who leaves a conference does not end it.
-            if channel.real and side.ended_by is None and len(self.book.people(side)) < 3:
+            # Who leaves a conference does not end it, nor who has left already: they sent the others on.
+            people = self.book.people(side)
+            if channel.real and side.ended_by is None and channel in people and len(people) < 3:
                 side.ended_by = self.book.party(channel)
         elif call.attempt is not None:
             if channel.real and channel.state == Line.UP and call.ended_by is None:

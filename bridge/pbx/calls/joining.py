@@ -147,6 +147,9 @@ def say_transferred(
     book: Book, call: Call, kind: str, by: Party, leaves: Party, to: dict[str, object] | None, at: float
 ) -> None:
     """Publish a transfer of any kind."""
+    if kind == "blind":
+        # That somebody answered before says nothing of the phones that ring from here on.
+        call.answer_seen = False
     book.emit(
         call,
         CallEventType.TRANSFERRED,

@@ -132,7 +132,7 @@ class Call(Struct, omit_defaults=True):
     queue: str | None = None
     abandoned: bool = False
     answer_seen: bool = False
-    """One of its legs was answered since it was last queued."""
+    """One of its legs was answered since it was last queued or sent on."""
     offered: bool = False
     """Somebody was offered it, or could not even be rung."""
     caller_answered: bool = False
@@ -178,7 +178,7 @@ class _State(Struct):
 
 
 _encoder = msgspec.json.Encoder()
-"""Every event of a call writes its state: this writer takes a sixth of the time of pydantic's."""
+"""Every event of a call writes its state: this writer takes less time than pydantic's, and pydantic's than json's."""
 
 
 def dump(call: Call, channels: list[Channel], bridges: list[Bridge]) -> str:
