@@ -147,3 +147,11 @@ def test_the_phone_that_rings_for_a_caller_sent_on_is_cancelled_when_they_leave(
     ]
     said = play([*TALKING, *sent])
     assert said[-1][1:] == ("unoffered", {**said[-1][2], "reason": "cancelled"})
+
+
+def test_who_hung_up_between_two_bridges_has_ended_the_call() -> None:
+    """A wire that optimises itself away takes its ends from one bridge to another."""
+    ends = [event("Hangup", TWO, Cause="16"), event("Hangup", ONE, Cause="16")]
+    said = play([*TALKING, leaves(TWO, "b1"), event("HangupRequest", TWO), enters(TWO, "b1"), *ends])
+    assert said[-1][1] == "ended"
+    assert said[-1][2]["ended_by"]["device"] == "PJSIP/101"

@@ -443,7 +443,8 @@ class Book(Lines):
             leg.accepted = True
         if call.talk_since is None:
             call.talk_since = at
-            call.ended_by = None
+            # Who hung up while a wire was being taken out has hung up all the same.
+            call.ended_by = next((self.party(leg) for leg in people if leg.hung_up), None)
         fresh = [leg for leg in people if leg.uid not in call.heard]
         if not fresh:
             return
