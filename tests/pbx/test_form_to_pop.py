@@ -82,7 +82,7 @@ def test_the_form_rings_and_the_screen_knows_why(
         assert made["status"] == "calling_agent"
         assert made["consent_text"] == CONSENT
         assert agent.text("client-name") == "Northwind"
-        assert "Grace <b>Hopper</b>" in agent.page.locator(".pop:not([hidden])").inner_text()
+        expect(agent.page.locator(".pop:not([hidden])")).to_contain_text("Grace <b>Hopper</b>")
         assert "Two pallets, {by} Friday | $5" in agent.page.locator(".pop:not([hidden])").inner_text()
         assert "Hello" in agent.text("script")
         keep(agent.page, "form-pop-ringing")

@@ -9,7 +9,7 @@ import pytest
 from bridge.domain.actions import NEEDS, TO_OWN_PHONE, Action, Side, check, outcome_seconds
 from bridge.domain.calls import Directory
 from bridge.domain.errors import Invalid
-from bridge.pbx.calls.acting import Legs, NotPossible, choose
+from bridge.pbx.calls.acting import Legs, NotPossible, choose, legs_to_end
 from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.joining import consult, seat
 from bridge.pbx.calls.model import Channel, Line
@@ -192,7 +192,7 @@ def test_a_consultation_that_the_leg_itself_dialled(talk: Picture, action: Actio
 
 def test_with_the_whole_call_ends_who_is_asked(talk: Picture) -> None:
     def ends(call_id: str, agent: str | None = None) -> list[str]:
-        return [leg.uid for leg in talk.book.legs_to_end(talk.book.calls[call_id], agent)]
+        return [leg.uid for leg in legs_to_end(talk.book, talk.book.calls[call_id], agent)]
 
     asked = talk.ring("bob", "PJSIP/102")
     call = consult(talk.book, asked, [asked])

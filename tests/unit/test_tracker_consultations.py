@@ -125,10 +125,9 @@ def test_who_sent_the_others_on_has_not_ended_their_call() -> None:
         event("Newstate", third, ChannelState="6"),
         enters(third, "b1"),
     ]
-    ends = [event("HangupRequest", TWO), event("HangupRequest", ONE), event("Hangup", ONE, Cause="16")]
-    said = play(
-        [*TALKING, leaves(TWO, "b1"), *joins, *ends, event("Hangup", TWO, Cause="16"), event("Hangup", third, Cause="16")]
-    )
+    ends = [event("HangupRequest", TWO), event("HangupRequest", ONE)]
+    ends += [event("Hangup", uid, Cause="16") for uid in (ONE, TWO, third)]
+    said = play([*TALKING, leaves(TWO, "b1"), *joins, *ends])
     assert said[-1][1] == "ended"
     assert said[-1][2]["ended_by"]["number"] == "+15553001001"
 

@@ -15,6 +15,7 @@ from bridge.pbx.ami.hearing import DIAL_ACTION
 from bridge.pbx.ami.orders import RECEIPTS, originate
 from bridge.pbx.ami.session import Reply, Session, connect, resolver
 from bridge.pbx.ami.tracker import Tracker
+from bridge.pbx.calls.acting import legs_to_end
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, Pause, Timings, told
@@ -148,7 +149,7 @@ class Commander:
         call = book.calls.get(call_id)
         if call is None:
             return Outcome(False, Reason.NOT_FOUND, "that call is over")
-        legs = book.legs_to_end(call, agent)
+        legs = legs_to_end(book, call, agent)
         if not legs:
             return Outcome(False, Reason.NOT_FOUND, "that agent has no phone in the call")
         session = self._session

@@ -43,6 +43,20 @@ class Legs:
     """For complete and return: the call in which `own` asks."""
 
 
+def legs_to_end(book: Book, call: Call, agent: str | None) -> list[Channel]:
+    """What a hang-up means: every leg, or the one where that agent talks, else rings; empty where there is none.
+
+    With every leg goes who is just asked: nobody is left to talk with.
+    """
+    if agent is None:
+        legs = [book.channels[uid] for uid in call.legs]
+        asked = dict.fromkeys(id for leg in legs for id in (leg.guest_of, leg.consults) if id and id != call.id)
+        return legs + [book.channels[uid] for id in asked if id in book.calls for uid in book.calls[id].legs]
+    guest = [book.channels[call.guest]] if call.guest in book.channels else []
+    legs = [leg for leg in [*guest, *book.live_legs(call)] if book.party(leg).agent == agent]
+    return sorted(legs, key=lambda leg: (leg.bridge is not None, leg.state, leg.born))[-1:]
+
+
 def choose(book: Book, order: ActionOrder) -> Legs:
     """The legs that the order means. Raises NotPossible."""
     call = book.calls.get(order.call)

@@ -482,19 +482,6 @@ class Book(Lines):
         """The real channels of a call, oldest first."""
         return [self.channels[uid] for uid in call.legs if self.channels[uid].real]
 
-    def legs_to_end(self, call: Call, agent: str | None) -> list[Channel]:
-        """What a hang-up means: every leg, or the one where that agent talks, else rings; empty where there is none.
-
-        With every leg goes who is just asked: nobody is left to talk with.
-        """
-        if agent is None:
-            legs = [self.channels[uid] for uid in call.legs]
-            asked = dict.fromkeys(id for leg in legs for id in (leg.guest_of, leg.consults) if id and id != call.id)
-            return legs + [self.channels[uid] for id in asked if id in self.calls for uid in self.calls[id].legs]
-        guest = [self.channels[call.guest]] if call.guest in self.channels else []
-        legs = [leg for leg in [*guest, *self.live_legs(call)] if self.party(leg).agent == agent]
-        return sorted(legs, key=lambda leg: (leg.bridge is not None, leg.state, leg.born))[-1:]
-
     def ringing(self, call: Call) -> list[Channel]:
         """Legs of a call that ring and were not answered."""
         return [leg for leg in self.live_legs(call) if leg.ringing and leg.state != Line.UP]

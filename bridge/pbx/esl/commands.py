@@ -12,6 +12,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from bridge.domain.errors import RingbridgeError
+from bridge.pbx.calls.acting import legs_to_end
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, NotAllowed, Pause, Timings, told
@@ -195,7 +196,7 @@ class Commander:
         call = book.calls.get(call_id)
         if call is None:
             return Outcome(False, Reason.NOT_FOUND, "that call is over")
-        legs = book.legs_to_end(call, agent)
+        legs = legs_to_end(book, call, agent)
         if not legs:
             return Outcome(False, Reason.NOT_FOUND, "that agent has no phone in the call")
         session = self._session
