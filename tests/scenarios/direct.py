@@ -203,6 +203,9 @@ def twenty_milliseconds_of_ringing(stage: Stage) -> Expected:
     stage.phones(Behaviour.NO_ANSWER, "101")
     stage.knows("101")
     caller = stage.call(DID)
+    # Asterisk may have forgotten the call before it is asked whether the number may be shown; then it is not.
+    for item in ("number", "name"):
+        stage.people["caller"][item] = {"one_of": [stage.people["caller"][item], None]}
     over = caller.hangs_up()
     stage.over()
     rang = [offered(line) for line in stage.diary.lines("101") if line.what == "rings"]
