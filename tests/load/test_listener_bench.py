@@ -33,6 +33,7 @@ def test_it_says_what_was_measured() -> None:
         assert one["events"] >= 16_000
         assert (one["lost"], one["call_events_lost"], one["calls_left"]) == (0, 0, 0)
         assert one["calls"] > 100 and one["call_events"] > 1_000
+    assert told["rss_mb_end"] == max(told[kind]["rss_mb_end"] for kind in ("asterisk", "freeswitch"))
     # All that a listener does, Redis included, beside a mere parse of the same bytes, in one run on one machine.
     assert told["freeswitch"]["ratio"] < 1
     assert told["asterisk"]["ratio"] < 3

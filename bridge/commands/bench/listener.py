@@ -104,6 +104,7 @@ def _measure(played: Traffic, rate: int, passes: int, rounds: int) -> dict[str, 
 def _worst(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     each = list(found.values())
     worst = max(each, key=lambda one: one["ratio"])
+    heaviest = max(each, key=lambda one: one["rss_mb_end"])
     counted = ("events", "lost", "calls", "call_events", "call_events_lost", "calls_left")
     return {
         **worst,
@@ -111,6 +112,7 @@ def _worst(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
         **{name: sum(one[name] for one in each) for name in counted},
         **{name: min(one[name] for one in each) for name in ("events_per_second", "events_per_core_second")},
         **{name: max(one[name] for one in each) for name in ("busy", "lag_p50_ms", "lag_p99_ms")},
+        **{name: heaviest[name] for name in ("rss_mb_start", "rss_mb_end", "rss_mb")},
         **found,
     }
 
