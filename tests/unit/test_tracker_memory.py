@@ -16,7 +16,7 @@ from bridge.pbx.esl import tracker as esl
 from bridge.pbx.esl.codec import Decoder as EslDecoder
 
 WARM, HALF = 2, 5
-"""Passes over all recordings, each with other calls: the first, by which what is kept has come to its length; each half after them."""
+"""Passes over all recordings, each with other calls: until what is kept has come to its length, then two halves."""
 PASSES = WARM + 2 * HALF
 
 
@@ -65,7 +65,7 @@ def test_what_has_ended_is_forgotten_whole(kind: str, monkeypatch: pytest.Monkey
     assert reader.ended == PASSES * played.calls
     assert not (book.calls or book.channels or book.bridges or book.wires or book.links)
     assert reader.tracker.faults == 0
-    # The JSON decoder keeps the keys of an event, now more, now fewer: the least of each half has the same of them. A call's channel
-    # alone is more than 100 bytes.
+    # The JSON decoder keeps an event's keys, now more, now fewer: the least of each half has the same of them.
+    # The channel of one call alone is more than 100 bytes.
     before, after = kept[WARM : WARM + HALF], kept[WARM + HALF :]
     assert (min(after) - min(before)) / (HALF * played.calls) < 100
