@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recorded import TRACES, name_of, scenario_of, wire
 
+from bridge.commands.bench.traffic import TRUNKS
 from bridge.pbx.esl.codec import (
     MAX_COMMAND_HEADERS,
     MAX_LINE,
@@ -19,8 +20,11 @@ from bridge.pbx.esl.codec import (
     Event,
     Frame,
     LocalError,
+    SomeRead,
     encode,
 )
+from bridge.pbx.esl.hearing import READ
+from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.sim.esl import GREETING, event_frame, events_of, framed, reply
 from bridge.pbx.trace import received
 
@@ -181,6 +185,69 @@ def test_traces_parse_alike_byte_by_byte(path: Path) -> None:
     assert sum(frame.event is not None for frame in whole) == data.count(b"Content-Type: text/event-")
     assert whole[0].kind == "auth_request"
     assert whole[-1].kind in ("disconnect", "event")
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=name_of)
+def test_which_headers_are_read_at_once_changes_nothing(path: Path) -> None:
+    data = b"".join(received(path))
+    for some, every in zip(Decoder(READ).feed(data), Decoder().feed(data), strict=True):
+        if some.event is not None and every.event is not None:
+            asked = ("Unique-ID", "Caller-Transfer-Source", "variable_rb_attempt", "No-Such-Header", *every.event)
+            assert [some.event.get(name) for name in asked] == [every.event.get(name) for name in asked]
+            assert "No-Such-Header" not in some.event
+        assert some == every
+
+
+@pytest.mark.parametrize("path", [path for path in RECORDED if "json" in name_of(path)], ids=name_of)
+def test_the_tracker_seldom_asks_for_another_header(path: Path) -> None:
+    decoder, tracker = Decoder(READ), Tracker("pbx", TRUNKS)
+    events = [frame.event for frame in decoder.feed(b"".join(received(path))) if frame.event is not None]
+    heard = [event for event in events if event.get("Event-Name") in READ or event.get("Event-Subclass") in READ]
+    tracker.feed(heard, 0.0)
+    whole = [event for event in heard if not isinstance(event, SomeRead) or event.is_whole]
+    # A channel whose birth was not heard, say.
+    assert len(whole) <= max(1, len(heard) // 20)
+
+
+@whenever
+@given(headers, st.sampled_from(sorted(READ)))
+@example({"variable_sip_Privacy": "\n", "Unique-ID": "\u2028"}, "CHANNEL_CREATE")
+def test_any_event_says_the_same_whichever_headers_are_read_at_once(event: dict[str, str], kind: str) -> None:
+    data = event_frame({"Event-Name": kind, **event, "Unique-ID": "1"}, "json")
+    [some], [every] = Decoder(READ).feed(data), Decoder().feed(data)
+    assert some.event is not None
+    assert some.event["Unique-ID"] == "1"
+    assert some == every
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'"Unique-ID":["1","2"],"a":["x"]',
+        b'"a":{"b":[1]},"Unique-ID":null',
+        b'"Unique-ID":"a\xffb"',
+        b'"a":"a\xffb\x01","Unique-ID":"1"',
+        b'"Unique-ID":"\\ud800","a":"1"',
+        b'"a":"\\ud800","Unique-ID":"1"',
+        b'"Unique-ID":"1","a":"2","a":"3","Unique-ID":"4"',
+        b'"Other-Type":"\\",\\"Unique-ID\\":\\"x","Unique-ID":"1"',
+        b'"Event-Name":"CHANNEL_ANSWER"',
+    ],
+)
+def test_odd_json_says_the_same_whichever_headers_are_read_at_once(rest: bytes) -> None:
+    data = as_json(b'{"Event-Name":"CHANNEL_CREATE",' + rest + b"}")
+    [some], [every] = Decoder(READ).feed(data), Decoder().feed(data)
+    assert some.event is not None
+    assert some.event.get("Unique-ID") == (every.event or {}).get("Unique-ID")
+    assert some == every
+
+
+def test_what_is_broken_counts_whichever_headers_are_read_at_once() -> None:
+    many = ",".join(f'"variable_{i}":"x"' for i in range(5000))
+    for rest, reason in (('"a":"b"', "json"), ("a}", "json"), (many + "}", "too_many_headers")):
+        decoder = Decoder(READ)
+        assert decoder.feed(as_json(b'{"Event-Name":"CHANNEL_CREATE",' + rest.encode())) == []
+        assert decoder.refused == {reason: 1}
 
 
 @pytest.mark.parametrize("scenario", TWICE)

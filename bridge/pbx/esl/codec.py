@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from types import MappingProxyType
-from typing import Literal, NoReturn, cast
+from typing import Any, Literal, NoReturn, TypedDict, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -30,7 +30,7 @@ MAX_EVENT_HEADERS = 4096
 MAX_LINE = 8192
 MAX_COMMAND_HEADERS = 64
 
-Event = dict[str, str]
+Event = Mapping[str, str]
 """Header name -> text, as FreeSWITCH's JSON names them; `_body` is the event's body."""
 Kind = Literal["auth_request", "reply", "api_response", "event", "disconnect", "rejection", "log", "other"]
 
@@ -52,6 +52,8 @@ _EMPTY = "_undef_"
 """What the plain encoding writes for a value that is empty."""
 _START = b"Content-"
 """A frame of FreeSWITCH begins with its type or length; what does not is none, or the last one's length was a lie."""
+_MAX_START = 80
+_LEAST_HEADER = len(b'"a":"",')
 _EVENT_BLOCK = re.compile(rb"Content-Length: ([0-9]{1,7})\nContent-Type: text/event-(json|plain)\n\n")
 _LENGTH = re.compile(r"[0-9]{1,9}")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -77,8 +79,7 @@ class LocalError(RingbridgeError):
     code = "esl_local"
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True):
     """One thing that FreeSWITCH said."""
 
     kind: Kind
@@ -91,10 +92,15 @@ class Frame:
 
 
 class Decoder:
-    """One connection's bytes to frames."""
+    """One connection's bytes to frames.
+
+    `read` names, by event or subclass, the headers that are mostly asked for: of an event in JSON these are read at
+    once, and everything as soon as another one is asked for. What an event says does not depend on it.
+    """
 
     def __init__(
         self,
+        read: Mapping[str, Collection[str]] = _NO_HEADERS,
         max_block: int = MAX_HEADER_BLOCK,
         max_body: int = MAX_BODY,
         max_answer: int = MAX_ANSWER,
@@ -106,6 +112,7 @@ class Decoder:
         self._max_body = max_body
         self._max_answer = max_answer
         self._max_event_headers = max_event_headers
+        self._readers = {name.encode(): _Reader(headers) for name, headers in read.items()}
         self._buffer = bytearray()
         self._need = 1
         """Below this length the buffer holds nothing that could be complete."""
@@ -207,6 +214,9 @@ class Decoder:
         return headers, start, start + int(length)
 
     def _read_event(self, is_json: bool, body: bytes, frames: list[Frame]) -> None:
+        if is_json and (event := self._read_some(body)) is not None:
+            frames.append(Frame("event", _NO_HEADERS, event))
+            return
         try:
             event = _from_json(body) if is_json else _from_plain(body)
             if not event:
@@ -218,10 +228,90 @@ class Decoder:
         else:
             frames.append(Frame("event", _NO_HEADERS, event))
 
+    def _read_some(self, body: bytes) -> Event | None:
+        """The event with the headers that are mostly asked for; None where all of it must be looked at."""
+        # FreeSWITCH begins with what it is: `{"Event-Name":"..."` or `{"Event-Subclass":"..."`.
+        start = body[:_MAX_START].split(b'"', 4)
+        reader = self._readers.get(start[3]) if len(start) == 5 else None
+        if reader is None:
+            return None
+        # A header takes at least so many bytes, and two quotation marks for its name.
+        most = self._max_event_headers
+        if len(body) > _LEAST_HEADER * most and body.count(b'"') > 2 * most:
+            return None
+        try:
+            return SomeRead(body, reader)
+        except ValueError:
+            return None
+
     def _fail(self, reason: str, before: Iterable[Frame]) -> NoReturn:
         self._fault = reason
         self._buffer.clear()
         raise EslProtocolError(reason, before)
+
+
+class _Reader:
+    """Reads some headers of an event, wherever they stand, and checks that the rest is JSON."""
+
+    __slots__ = ("decode", "names")
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = frozenset(names)
+        # Built as the names are known; a header that is no text, or whose text is none, makes it fail.
+        some = TypedDict("some", dict.fromkeys(names, str), total=False)  # type: ignore[misc]
+        self.decode: Any = msgspec.json.Decoder(some).decode
+
+
+class SomeRead(Mapping[str, str]):
+    """An event in JSON of which some headers have been read."""
+
+    __slots__ = ("_body", "_names", "_some")
+
+    def __init__(self, body: bytes, reader: _Reader) -> None:
+        """Raises ValueError where it is not plain JSON."""
+        self._some: Event = reader.decode(body)
+        self._names = reader.names
+        self._body = body
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether another header had to be asked for, and so everything was read."""
+        return not self._body
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A header's text."""
+        value = self._some.get(name)
+        if value is None:
+            if name in self._names or not self._body:
+                return default
+            return self._whole().get(name, default)
+        return value
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return cast(str, value)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._whole())
+
+    def __len__(self) -> int:
+        return len(self._whole())
+
+    def __repr__(self) -> str:
+        # Without values: they hold numbers.
+        return f"<event of {len(self)} headers>"
+
+    def _whole(self) -> Event:
+        if self._body:
+            with suppress(_Unreadable):
+                self._some = _from_json(self._body)
+            self._body = b""
+        return self._some
 
 
 class _Unreadable(Exception):
@@ -288,7 +378,7 @@ def _from_plain(body: bytes) -> Event:
     lines = head.decode("utf-8", "replace").split("\n")
     if not end or (rest and lines[-1] != f"Content-Length: {len(rest)}"):
         raise _Unreadable("length")
-    event: Event = {}
+    event: dict[str, str] = {}
     for line in lines:
         name, _, value = line.partition(": ")
         event[name] = "" if value == _EMPTY else unquote(value) if "%" in value else value

@@ -21,6 +21,7 @@ from greenswitch import InboundESL
 
 from bridge.pbx.connecting import LinkDown, NoReply, told
 from bridge.pbx.esl.codec import Decoder, EslProtocolError, Event, Frame, encode
+from bridge.pbx.esl.hearing import READ
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Wire(InboundESL):  # type: ignore[misc]
         self._on_lost = on_lost
         self._tls = tls
         self._sending = Semaphore()
-        self.decoder = Decoder()
+        self.decoder = Decoder(READ)
         self.closed = False
         self.rejected = False
         """The PBX let nobody in from this address."""
