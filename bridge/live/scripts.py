@@ -4,7 +4,7 @@ from __future__ import annotations
 
 PUBLISH = """
 -- KEYS epoch, published, calls, live, cut.
--- ARGV epoch, batch, cap, number of events (-1: only look), 6 fields an event, pairs of call and state ('': over).
+-- ARGV epoch, batch, cap, and ('': only look) in MessagePack events of 6 fields, pairs of call and state ('': over).
 local epoch = tonumber(redis.call('GET', KEYS[1]) or '-1')
 local mine, batch = tonumber(ARGV[1]), tonumber(ARGV[2])
 if epoch > mine then return {'fenced', ''} end
@@ -15,21 +15,19 @@ local last = 0
 if tonumber(done[1]) == mine then last = tonumber(done[2]) end
 if last >= batch then return {'again', done[3] or ''} end
 if last < batch - 1 then return {'behind', tostring(last)} end
-if ARGV[4] == '-1' then return {'ok', done[3] or ''} end
-local count, at, id = tonumber(ARGV[4]), 5, ''
-for _ = 1, count do
-  local fields = {'v', '1', 'type', ARGV[at], 'pbx', ARGV[at + 2], 'at', ARGV[at + 4], 'data', ARGV[at + 5]}
-  if ARGV[at + 1] ~= '' then
-    fields = {'v', '1', 'type', ARGV[at], 'call', ARGV[at + 1], 'pbx', ARGV[at + 2], 'seq', ARGV[at + 3],
-              'at', ARGV[at + 4], 'data', ARGV[at + 5]}
+if ARGV[4] == '' then return {'ok', done[3] or ''} end
+local told, id = cmsgpack.unpack(ARGV[4]), ''
+for _, event in ipairs(told[1]) do
+  local kind, call, pbx, seq, at, data = unpack(event)
+  local fields = {'v', '1', 'type', kind, 'pbx', pbx, 'at', at, 'data', data}
+  if call ~= '' then
+    fields = {'v', '1', 'type', kind, 'call', call, 'pbx', pbx, 'seq', seq, 'at', at, 'data', data}
   end
   id = redis.call('XADD', KEYS[3], '*', unpack(fields))
-  at = at + 6
 end
-while at < #ARGV do
-  if ARGV[at + 1] == '' then redis.call('HDEL', KEYS[4], ARGV[at])
-  else redis.call('HSET', KEYS[4], ARGV[at], ARGV[at + 1]) end
-  at = at + 2
+for _, live in ipairs(told[2]) do
+  if live[2] == '' then redis.call('HDEL', KEYS[4], live[1])
+  else redis.call('HSET', KEYS[4], live[1], live[2]) end
 end
 if id == '' then id = done[3] or '' end
 redis.call('HSET', KEYS[2], 'epoch', ARGV[1], 'batch', ARGV[2], 'id', id)
