@@ -263,16 +263,18 @@ def attended_code_refused(stage: Stage) -> Expected:
     busy = stage.sees("103", "answers 486")
     stage.talk(2.0)
     talk = stage.talks(one.caller, "106", one.answers, one.caller.hangs_up())
+    # No witness says when the phone was called: it takes a moment to say that it is busy.
+    moment = 500
     customer = [
         *one.began(talk),
         moved_hold("106", pressed),
         moved_resume("106", busy),
-        over(one, talk.until, [talk]),
+        over(one, talk.until, [talk], within=moment),
     ]
     consultation = [
         started(busy, "106", "103", "internal"),
         unoffered(busy, "busy"),
-        _ended_inside(busy, busy, "103", "busy", [], q850=17, ended_by=None),
+        _ended_inside(busy, busy, "103", "busy", [], q850=17, ended_by=None, within=moment),
     ]
     return Expected([Call("customer", customer), Call("consultation", consultation)])
 
@@ -342,6 +344,7 @@ def _ended_inside(
     *,
     q850: int | None = 16,
     ended_by: str | None = "106",
+    within: int = 200,
 ) -> Spec:
     return ended(
         line,
@@ -353,5 +356,5 @@ def _ended_inside(
         direction="internal",
         q850=q850,
         ended_by=ended_by,
-        within=200,
+        within=within,
     )

@@ -105,9 +105,11 @@ def moves(one: Arrived, line: Line, to: Any) -> Spec:
     )
 
 
-def over(one: Arrived, line: Line, talks: list[Talk], *, ended_by: str | None = "caller") -> Spec:
+def over(
+    one: Arrived, line: Line, talks: list[Talk], *, ended_by: str | None = "caller", within: int = 200
+) -> Spec:
     return ended(
-        line, one.caller.dials, "caller", one.did, "completed", talks=talks, ended_by=ended_by, within=200
+        line, one.caller.dials, "caller", one.did, "completed", talks=talks, ended_by=ended_by, within=within
     )
 
 
