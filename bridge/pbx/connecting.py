@@ -10,6 +10,8 @@ from pathlib import Path
 
 from bridge.domain.errors import RingbridgeError
 
+GATHER_SECONDS = 0.01
+"""How long a link that hears very much lets more come before it reads on."""
 _DIGITS = re.compile(r"\d{3,}")
 
 

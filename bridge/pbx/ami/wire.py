@@ -19,7 +19,7 @@ from panoramisk.message import Message as ManagerMessage
 
 from bridge.domain.errors import RingbridgeError
 from bridge.pbx.ami.codec import AmiProtocolError, Decoder, LocalError, Message, encode_action
-from bridge.pbx.connecting import LinkDown
+from bridge.pbx.connecting import GATHER_SECONDS, LinkDown
 
 # Every action there is for us, in case panoramisk's own list of unanswered actions were ever consulted.
 NEVER_AGAIN = (
@@ -49,6 +49,11 @@ MAX_WAITING = 1000
 """Actions in flight on one connection."""
 MAX_LIST = 100_000
 """Events in the answer to one action."""
+
+_MUCH = 4 * 1024
+"""Bytes at once after which more is left to come for a moment: each waking up costs as much as several events."""
+_BEHIND = 128 * 1024
+"""Bytes at once after which we are late, and leave nothing."""
 
 Answered = Callable[[Message | None], None]
 """Hears the answer to a question, or None where none will come."""
@@ -163,6 +168,9 @@ class Wire(AMIProtocol):  # type: ignore[misc]
             self._on_events(events)
         if fault is not None:
             self._end(f"what the PBX sent is not understood: {fault}")
+        elif _MUCH <= len(data) < _BEHIND and self.transport is not None:
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(GATHER_SECONDS, self.transport.resume_reading)
 
     def _reply(self, action: Any, message: Message) -> None:
         if action.future.done() or action.add_message(ManagerMessage(message.flat())):

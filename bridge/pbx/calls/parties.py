@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from typing import Any
 
 from bridge.domain.calls import Directory, Party
@@ -42,11 +42,13 @@ class Parties:
 
     def __init__(self, trunks: tuple[str, ...], directory: Directory) -> None:
         self._trunks = trunks
+        self._leads_outside = re.compile("|".join(translate(pattern) for pattern in trunks) or "(?!)")
         self.directory = directory
 
     def is_trunk(self, *names: str) -> bool:
         """Whether the device leads outside; `names` are all by which the settings may call it."""
-        return any(fnmatchcase(name, pattern) for name in names for pattern in self._trunks)
+        match = self._leads_outside.match
+        return any(match(name) for name in names)
 
     def has_trunk(self, prefix: str) -> bool:
         """Whether the settings name a trunk that begins so."""

@@ -19,7 +19,7 @@ from gevent.event import AsyncResult
 from gevent.lock import Semaphore
 from greenswitch import InboundESL
 
-from bridge.pbx.connecting import LinkDown, NoReply, told
+from bridge.pbx.connecting import GATHER_SECONDS, LinkDown, NoReply, told
 from bridge.pbx.esl.codec import Decoder, EslProtocolError, Event, Frame, encode
 from bridge.pbx.esl.hearing import READ
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 1000
 """Commands in flight on one connection."""
 _CHUNK = 256 * 1024
+_MUCH = 32 * 1024
+"""Bytes at once after which more is left to come for a moment: each waking up costs as much as several events."""
 
 
 class Wire(InboundESL):  # type: ignore[misc]
@@ -92,7 +94,7 @@ class Wire(InboundESL):  # type: ignore[misc]
                 self.received += length
                 self._take(bytes(place[:length]))
                 # gevent reads on without a pause while there is something to read; others must run too.
-                gevent.sleep(0)
+                gevent.sleep(GATHER_SECONDS if _MUCH <= length < _CHUNK // 2 else 0)
         except OSError as error:
             reason = f"the connection broke ({error.strerror or type(error).__name__})"
         except Exception as error:
