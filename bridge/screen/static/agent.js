@@ -10,6 +10,7 @@ import { Stream } from "./stream.js";
 const REASONS = ["Break", "Lunch", "Meeting", "Training", "Other"];
 const LEAVE_AFTER_MS = 4000;
 const ACK_TRIES = 4;
+const HANGUP_TRIES = 4;
 const RECHECK_AFTER_MS = 1500;
 const NEXT = {
   ready: "The next call appears here by itself.",
@@ -279,23 +280,37 @@ function tabFor(view) {
 async function hangup(view) {
   if (view.ended) return;
   view.hangup.disabled = true;
+  view.word("Hanging up…", "");
   try {
-    await request("POST", `/calls/${encodeURIComponent(view.pop.call)}/hangup`);
-    view.word("Hanging up…", "");
+    await hangUp(view, 0);
   } catch (fault) {
+    view.word("", "");
     failed(fault, "hangup", `The call was not hung up. ${fault.message} You can always hang up at the phone itself.`);
   }
   setTimeout(() => { view.hangup.disabled = false; }, 1500);
 }
 
+async function hangUp(view, tries) {
+  try {
+    await request("POST", `/calls/${encodeURIComponent(view.pop.call)}/hangup`);
+  } catch (fault) {
+    // A call's row is written beside the fast path too; where it is not found nothing was sent to the PBX.
+    if (fault.status !== 404 || tries >= HANGUP_TRIES || view.ended) throw fault;
+    await new Promise((resolve) => setTimeout(resolve, 100 * 2 ** tries));
+    await hangUp(view, tries + 1);
+  }
+}
+
 function commandDone(result) {
+  const isHangup = result.action === "hangup";
+  const what = isHangup ? "hangup" : "action";
   if (result.ok) {
-    solved("hangup");
+    solved(what);
     return;
   }
   const why = { timeout: "The PBX did not answer.", link_down: "The link to the PBX is down.", not_found: "The PBX no longer knows this call.", refused: "The PBX refused." };
-  problem("hangup", `${result.action === "hangup" ? "The call was not hung up" : "That did not work"}. ${why[result.reason] ?? result.detail ?? ""} Use the phone itself.`);
-  for (const view of views.values()) view.word("", "");
+  problem(what, `${isHangup ? "The call was not hung up" : "That did not work"}. ${why[result.reason] ?? result.detail ?? ""} Use the phone itself.`);
+  if (isHangup) for (const view of views.values()) view.word("", "");
 }
 
 const labelSave = (view) => view.busy(false, state.state === "wrapup" && view.ended ? "Save and be ready" : "Save");
