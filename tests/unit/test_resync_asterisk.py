@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from story import side, told
 
+from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.resync import Snapshot, resync
 
 NOW = 1_795_400_000.0
@@ -116,3 +117,27 @@ def test_a_wire_of_somebody_who_has_left_is_no_consultation() -> None:
     tracker = side("asterisk-22").tracker()
     batch = resync(tracker, consulting("PJSIP/109-00000009"), None, NOW).batch
     assert len(told(batch.events)) == 1
+
+
+def leg(uid: str, name: str, state: str, **more: str) -> dict[str, str]:
+    """As a Newchannel and as an item of CoreShowChannels."""
+    return {"Channel": name, "Uniqueid": uid, "Linkedid": CHANNEL["Uniqueid"], "ChannelState": state, **more}
+
+
+@pytest.mark.parametrize("first", ["Local/101@inside-00000000;1", "PJSIP/trunk-00000000"], ids=["originate", "caller"])
+def test_a_call_whose_first_leg_went_unseen_did_not_end_for_a_reason_that_nobody_saw(first: str) -> None:
+    """Whether a foreign application's originate ran out of patience, or was taken back, is not known."""
+    tracker = side("asterisk-22").tracker()
+    phone = leg("1795399990.2", "PJSIP/101-00000001", "5", Application="AppDial")
+    caller = leg(CHANNEL["Uniqueid"], first, "0" if "Local" in first else "4", CallerIDNum=CALLER, Exten=DID)
+    heard = [
+        {"Event": "Newchannel", **caller},
+        {"Event": "Newchannel", **phone, "ChannelState": "0"},
+        {"Event": "DialBegin", "Uniqueid": caller["Uniqueid"], "DestUniqueid": phone["Uniqueid"]},
+        {"Event": "Newstate", **phone},
+    ]
+    tracker.feed([Message(one.items()) for one in heard], NOW)
+    resync(tracker, Snapshot((phone,)), NOW, NOW + 5)
+    over = {"Event": "Hangup", "Uniqueid": phone["Uniqueid"], "Cause": "16"}
+    ended = tracker.feed([Message(over.items())], NOW + 6).events[-1]
+    assert (ended.type, ended.data["cause"], ended.data["q850"]) == ("call.ended", "uncertain", None)

@@ -89,6 +89,9 @@ def end_cause(call: Call) -> tuple[Cause, int | None]:
         return Cause.CANCELLED, q850
     if call.caller_cause in _CALLER_CAUSE:
         return _CALLER_CAUSE[call.caller_cause], q850
+    if call.caller_cause is None:
+        # Its first leg went while nobody looked; what was seen since does not say why.
+        return Cause.UNCERTAIN, None
     if call.caller_cause in _PLAIN and call.offered:
         return Cause.NO_ANSWER, q850
     return Cause.FAILED, q850
