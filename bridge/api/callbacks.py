@@ -95,8 +95,16 @@ def create(body: CallbackNew) -> Response:
     With the header `Idempotency-Key`, the same request may be sent again: it is one callback. 201 means that it is
     kept, whatever breaks after.
     """
+    made = accept(body, _idempotency_key())
+    response = answer(made, 201)
+    response.headers["Location"] = f"/api/v1/callbacks/{made.id}"
+    return response
+
+
+def accept(body: CallbackNew, idempotency_key: str | None) -> CallbackMade:
+    """Keep the wish that this request makes, as JSON or as a plain form; its sender's address and origin count."""
     room = parts()
-    shop = _site(body.site)
+    shop = site_of(body.site)
     wish = callbacks.Wish(
         number=body.number,
         name=body.name,
@@ -113,14 +121,12 @@ def create(body: CallbackNew) -> Response:
         room.settings,
         shop,
         wish,
-        idempotency_key=_idempotency_key(),
+        idempotency_key=idempotency_key,
         ip=auth.remote_address(),
         now=now(),
     )
     token = callbacks.token(room.settings, made.id)
-    response = answer(CallbackMade(token=token, **made.as_dict()), 201)
-    response.headers["Location"] = f"/api/v1/callbacks/{made.id}"
-    return response
+    return CallbackMade(token=token, **made.as_dict())
 
 
 @blueprint.get("/callbacks/<callback_id>")
@@ -154,8 +160,14 @@ def events(callback_id: str, query: StreamQuery) -> Grant:
 
 def _open(callback_id: str, token: str | None) -> None:
     """Check the token first, so that nobody learns which ids exist; then let the site's pages read the answer."""
-    callbacks.check_token(parts().settings, callback_id, auth.bearer_token() or token)
     origin = request.headers.get("Origin")
+    try:
+        callbacks.check_token(parts().settings, callback_id, auth.bearer_token() or token)
+    except Forbidden:
+        if origin is not None and _known_origin(origin):
+            # A page that comes back with an old token must learn that it is refused.
+            g.cors = origin
+        raise
     if origin is None:
         return
     with parts().database.read() as db:
@@ -166,7 +178,7 @@ def _open(callback_id: str, token: str | None) -> None:
         g.cors = origin
 
 
-def _site(key_of_body: str | None) -> callbacks.OpenSite:
+def site_of(key_of_body: str | None) -> callbacks.OpenSite:
     """The site of this request's key, from an origin it allows. Raises Invalid, NotFound, OriginNotAllowed."""
     key = request.headers.get("X-Site-Key") or key_of_body
     if not key:

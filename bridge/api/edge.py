@@ -31,8 +31,9 @@ from bridge.api.policy import (
     problem_body,
 )
 from bridge.api.reader import Reader
-from bridge.api.static_files import StaticFiles
+from bridge.api.static_files import File, StaticFiles
 from bridge.api.upstream import Reply, RestDown, Upstream, passed_on
+from bridge.api.widget_script import WidgetScript
 from bridge.live.screens import ScreenEvent
 from bridge.settings import Settings
 
@@ -67,6 +68,7 @@ class Edge:
         self._settings = settings
         self._upstream = upstream
         self._static = StaticFiles(static)
+        self._widget = WidgetScript(self._static)
         self._reader = Reader(settings, self._hear)
         self._draining = False
 
@@ -86,6 +88,8 @@ class Edge:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         if path.startswith("/static/"):
             return self._serve_file(environ, start, method, path.removeprefix("/static/"))
+        if path == "/widget.js":
+            return self._serve_widget(environ, start, method)
         if path.startswith("/edge/"):
             return _problem(start, 404, "not_found", "there is nothing at this address")
         try:
@@ -264,18 +268,42 @@ class Edge:
         if file is None:
             return _problem(start, 404, "not_found", "there is no such file")
         version = parse_qs(environ.get("QUERY_STRING", "")).get("v", [None])[0]
+        headers = [("Cache-Control", file.caching(version)), ("Cross-Origin-Resource-Policy", "same-origin")]
+        return _send_file(environ, start, method, file, headers)
+
+    def _serve_widget(self, environ: Environ, start: Start, method: str) -> Iterable[bytes]:
+        """The script that pages of other sites load: served from here, so that it can say that the rest is away."""
+        if method not in ("GET", "HEAD"):
+            return _problem(start, 405, "method_not_allowed", "files are only read", [("Allow", "GET, HEAD")])
+        packed = _takes_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
         headers = [
-            *SECURITY.items(),
-            ("ETag", file.etag),
-            ("Cache-Control", file.caching(version)),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Cache-Control", "public, max-age=300"),
+            ("Vary", "Accept-Encoding"),
+            ("Access-Control-Allow-Origin", "*"),
+            ("Cross-Origin-Resource-Policy", "cross-origin"),
+            *([("Content-Encoding", "gzip")] if packed else []),
         ]
-        known = {tag.strip().removeprefix("W/") for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")}
-        if file.etag in known:
-            start("304 Not Modified", headers)
-            return []
-        start("200 OK", [*headers, ("Content-Type", file.type), ("Content-Length", str(len(file.body)))])
-        return [file.body] if method == "GET" else []
+        return _send_file(environ, start, method, self._widget.find(packed=packed), headers)
+
+
+def _send_file(
+    environ: Environ, start: Start, method: str, file: File, headers: Iterable[tuple[str, str]]
+) -> Iterable[bytes]:
+    headers = [*SECURITY.items(), ("ETag", file.etag), *headers]
+    known = {tag.strip().removeprefix("W/") for tag in environ.get("HTTP_IF_NONE_MATCH", "").split(",")}
+    if file.etag in known:
+        start("304 Not Modified", headers)
+        return []
+    start("200 OK", [*headers, ("Content-Type", file.type), ("Content-Length", str(len(file.body)))])
+    return [file.body] if method == "GET" else []
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for one in accepted.lower().split(","):
+        coding, _, weight = one.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "").strip("0.") != "q="
+    return False
 
 
 class _Refused(Exception):

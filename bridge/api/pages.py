@@ -1,18 +1,16 @@
-"""Pages for people: sign-in, agent, supervisor, and the form a visitor fills in."""
+"""Pages for the people of the centre: sign-in, agent, supervisor."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
-from flask import Blueprint, Response, abort, redirect, render_template, request
+from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from bridge.api import auth
 from bridge.api.parts import parts
-from bridge.api.strict import has_control
-from bridge.services import callbacks
 from bridge.services.access import LEADERS, STAFF, Access, Role
-from bridge.store.models import Agent, Client
+from bridge.store.models import Agent
 
 blueprint = Blueprint("pages", __name__)
 
@@ -39,19 +37,6 @@ def agent() -> str | AnyResponse:
 @blueprint.get("/supervisor")
 def supervisor() -> str | AnyResponse:
     return _page("supervisor.html", LEADERS)
-
-
-@blueprint.get("/call-me/<site_key>")
-def call_me(site_key: str) -> str | Response:
-    """A site's own form, for those who have no page to put one on."""
-    asked = len(site_key) <= 40 and not has_control(site_key)
-    shop = callbacks.find_site(parts().database, site_key) if asked else None
-    if shop is None:
-        abort(404)
-    site = shop.site
-    with parts().database.read() as db:
-        client = db.get_one(Client, site.client_id)
-    return render_template("call_me.html", site=site, client=client)
 
 
 def _page(template: str, roles: frozenset[Role]) -> str | AnyResponse:

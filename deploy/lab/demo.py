@@ -26,6 +26,7 @@ from ringbridge_lab import freeswitch_installation, sample
 from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Lab
 from ringbridge_lab.state import KINDS
+from ringbridge_lab.storefront import Storefront
 
 FIRST_PORT = 8080
 START_SECONDS = 120.0
@@ -46,6 +47,7 @@ class Demo:
     began: float
     last_lines: list[str]
     url: str = ""
+    shop: Storefront | None = None
     ended: str | None = None
     """Why Ringbridge ended by itself."""
 
@@ -123,6 +125,8 @@ def demo(once: bool, folder: Path, port: int | None, pbx: str, freeswitch: Path 
         click.echo("Stopping ...")
         state.supervisor.stop()
         lab.down()
+        if state.shop is not None:
+            state.shop.close()
         log.close()
     click.echo("Everything is stopped.")
     return 0
@@ -158,7 +162,12 @@ def _sample(state: Demo) -> sample.Told:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    return sample.create(Rest(state.url).signed_in("admin", password), password, state.lab.device)
+    # Another port is another origin, as a client's shop is.
+    state.shop = Storefront(_free_port())
+    admin = Rest(state.url).signed_in("admin", password)
+    told = sample.create(admin, password, state.lab.device, [state.shop.origin])
+    state.shop.open(state.url, told.site, sample.CONSENT)
+    return told
 
 
 def _first_callback(state: Demo, told: sample.Told) -> None:
@@ -308,7 +317,9 @@ def _tell(state: Demo, told: sample.Told) -> None:
         click.echo(f"    {role:<14} {name:<12} {told.passwords[name]}   {note}")
     click.echo()
     click.echo("  Sign in as agent101, choose the phone and go to ready: a callback rings three seconds later.")
-    click.echo(f"  A visitor's form: {state.url}/call-me/{told.site}")
+    if state.shop is not None:
+        click.echo(f"  A client's web shop, with the callback button in its corner: {state.shop.origin}")
+    click.echo(f"  The same form on a page of its own: {state.url}/call-me/{told.site}")
     click.echo("  Enter: another callback.   i and Enter: somebody calls in.   Ctrl-C: end everything.")
     click.echo(f"  Its lines are in {state.folder / 'ringbridge.log'}.")
     click.echo()

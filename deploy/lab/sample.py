@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bridge.commands.rest import Rest
@@ -51,10 +51,12 @@ def talking_numbers() -> Iterator[str]:
     return itertools.cycle([number for number in PEOPLE if number != CALLER])
 
 
-def create(admin: Rest, admin_password: str, device: Callable[[str], str]) -> Told:
+def create(
+    admin: Rest, admin_password: str, device: Callable[[str], str], origins: Sequence[str] = ()
+) -> Told:
     """Two client companies with script, numbers, site and customers; three agents and a supervisor.
 
-    `device` names an extension's phone as the PBX does.
+    `device` names an extension's phone as the PBX does; pages of `origins` may use the site's form too.
     """
     client = admin.post(
         "/api/v1/clients",
@@ -81,7 +83,7 @@ def create(admin: Rest, admin_password: str, device: Callable[[str], str]) -> To
         {
             "client_id": client,
             "name": "www.example.com",
-            "origins": ["https://www.example.com"],
+            "origins": ["https://www.example.com", *origins],
             "timezone": "America/New_York",
             "regions": ["US"],
             "pbx": "company",

@@ -201,14 +201,28 @@ class SupervisorPage:
         return self.page.locator("#dialling-word").inner_text()
 
 
-class CallMePage:
-    """A visitor's form, and how their callback goes on."""
+class CallbackWidget:
+    """A visitor's form, wherever a page holds it, and how their callback goes on."""
 
-    def __init__(self, page: Page, url: str, site: str) -> None:
+    def __init__(self, page: Page, address: str) -> None:
         self.page = page
-        self.address = f"{url}/call-me/{site}"
-        page.goto(self.address)
-        expect(page.locator("#wish")).to_be_visible()
+        self.address = address
+        page.goto(address)
+
+    @property
+    def launcher(self) -> Locator:
+        """The button in the page's corner; it says how a callback goes on while the form is closed."""
+        return self.page.locator("ringbridge-call .launch")
+
+    def open(self) -> CallbackWidget:
+        """Press the button in the corner with the keyboard; returns when the form is there."""
+        self.launcher.focus()
+        self.page.keyboard.press("Enter")
+        return self.ready()
+
+    def ready(self) -> CallbackWidget:
+        expect(self.page.locator("#wish")).to_be_visible()
+        return self
 
     def fill(self, number: str, *, name: str = "", note: str = "", consent: bool = True) -> None:
         """Everything but the time, from field to field with the Tab key."""
@@ -224,11 +238,8 @@ class CallMePage:
             expect(page.locator("#consent")).to_be_focused()
             page.keyboard.press("Space")
 
-    def later(self, when: str | None) -> None:
-        """At a time of choice; the one that is proposed where `when` is None."""
+    def later(self) -> None:
         self.page.locator("[name=moment][value=later]").check()
-        if when is not None:
-            self.page.locator("#when").fill(when)
 
     def submit(self) -> None:
         self.page.locator("#wish [type=submit]").focus()
@@ -250,4 +261,4 @@ class CallMePage:
         folder = os.environ.get("RINGBRIDGE_SCREENSHOTS")
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=Path(folder) / name, full_page=True)
+            self.page.screenshot(path=Path(folder) / name)

@@ -73,7 +73,7 @@ def test_the_form_rings_and_the_screen_knows_why(
         visitor.fill("#name", "Grace <b>Hopper</b>")
         visitor.fill("#note", "Two pallets, {by} Friday | $5")
         visitor.check("#consent")
-        visitor.click("button[type=submit]")
+        visitor.click("#wish [type=submit]")
         agent.pop("ringing")
         # The pop is on the screen while the phone still rings: the world says that nobody has answered.
         made = stack.rows("SELECT id, status, consent_text FROM callbacks ORDER BY created_at DESC LIMIT 1")[

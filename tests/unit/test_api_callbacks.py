@@ -220,6 +220,75 @@ def test_the_form_has_the_sites_own_consent_text_and_no_inline_code(web: Web, ke
     assert ask(web, headers={"Origin": "http://localhost"}).status_code == 201
 
 
+def plain(web: Web, site: str, **fields: str) -> Any:
+    """A form as a browser without scripts sends it."""
+    headers = {"Origin": fields.pop("origin", ORIGIN)}
+    return web.ask("POST", f"/call-me/{site}", data={"number": NUMBER, "consent": "yes", **fields}, headers=headers)
+
+
+def test_a_plain_form_is_a_callback_and_leads_to_its_page(web: Web, key: str) -> None:
+    answer = plain(web, key, note="two\r\nlines", utm="x", when="", name=" ")
+    assert answer.status_code == 303
+    page = web.ask("GET", answer.headers["Location"])
+    assert "We have your wish" in page.get_data(as_text=True)
+    with web.database.read() as db:
+        row = db.query(Callback).one()
+    assert (row.note, row.name, row.consent_text) == ("two lines", "", "You may call me.")
+    assert code(web.ask("GET", f"/call-me/{key}/{row.id}"))[0] == 403
+    assert code(web.ask("POST", f"/call-me/{key}/{row.id}", data={"token": "x"}))[0] == 403
+
+
+def test_a_plain_form_sent_twice_is_one_callback(web: Web, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at = datetime.now(UTC)
+    monkeypatch.setattr("bridge.api.call_me.now", lambda: at)
+    assert plain(web, key).headers["Location"] == plain(web, key).headers["Location"]
+    assert plain(web, key, key="k").headers["Location"] == plain(web, key, key="k").headers["Location"]
+    assert kept(web) == 2
+    assert plain(web, key, key="k", note="other").status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"number": "<b>"}, 422, "This is no phone number"),
+        ({"number": "+19005550123"}, 422, "Numbers of this kind"),
+        ({"consent": ""}, 422, "Nobody is called who did not agree"),
+        ({"when": "2020-01-01T10:00"}, 422, "in the past"),
+        ({"name": "x" * 201}, 422, "Must have at most 200 characters"),
+        ({"origin": "https://evil.example"}, 403, "This page may not use this site key"),
+    ],
+)
+def test_a_plain_form_that_is_refused_says_why_on_a_page(
+    web: Web, key: str, fields: dict[str, str], status: int, words: str
+) -> None:
+    answer = plain(web, key, **fields)
+    page = answer.get_data(as_text=True)
+    assert (answer.status_code, answer.mimetype) == (status, "text/html")
+    assert words in page and "<b>" not in page
+    assert kept(web) == 0
+
+
+def test_a_plain_form_is_no_json_and_its_site_is_there(web: Web, key: str) -> None:
+    assert web.ask("POST", f"/call-me/{key}", json={"number": NUMBER}).status_code == 415
+    assert plain(web, "nope").status_code == 404
+
+
+def test_the_widget_hears_what_to_show_and_why_it_is_refused(web: Web, key: str) -> None:
+    def form(site: str, origin: str | None = ORIGIN) -> Any:
+        headers = {"Origin": origin} if origin else {}
+        return web.ask("GET", f"/api/v1/callbacks/form?site={site}", headers=headers)
+
+    assert form(key).get_json() == {"consent_text": "You may call me.", "test_mode": False}
+    assert form(key).headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "Access-Control-Allow-Origin" not in form(key, None).headers
+    assert code(form(key, "https://evil.example"))[:2] == (403, "origin_not_allowed")
+    assert code(form("nope"))[0] == 422
+    gone = web.ask("GET", "/api/v1/callbacks/none", "token", headers={"Origin": ORIGIN})
+    assert (gone.status_code, gone.headers["Access-Control-Allow-Origin"]) == (403, ORIGIN)
+    stranger = web.ask("GET", "/api/v1/callbacks/none", "token", headers={"Origin": "https://evil.example"})
+    assert "Access-Control-Allow-Origin" not in stranger.headers
+
+
 def test_the_document_says_which_headers_a_wish_may_carry(web: Web) -> None:
     document = web.client.get("/api/v1/openapi.json").get_json()
     wish = document["paths"]["/api/v1/callbacks"]["post"]

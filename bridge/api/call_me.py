@@ -1,0 +1,179 @@
+"""A site's own page at `/call-me/<key>`: the widget, and the same form as plain HTML for browsers without scripts.
+
+Pages of other sites may send their own plain form to it. Its answer is always a page for people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
+from pydantic import ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from bridge.api import auth
+from bridge.api.callbacks import CallbackNew, accept
+from bridge.api.parts import now, parts
+from bridge.api.problems import faults_of
+from bridge.api.strict import has_control
+from bridge.domain.attempts import CALLBACK_ENDED, CallbackStatus
+from bridge.domain.errors import Conflict, RingbridgeError
+from bridge.services import callbacks
+from bridge.store.models import Client
+
+blueprint = Blueprint("call_me", __name__)
+
+_SENT = ("number", "name", "note", "when", "page_url", "queue", "website", "proof")
+"""Fields of the plain form that go on as they are; what else a page sends with them is its own matter."""
+_SHOWN = ("number", "name", "note", "when")
+WORDS: Mapping[str, tuple[str, str]] = {
+    "scheduled": ("Your callback is booked", "We call you on {at}."),
+    "queued": ("We have your wish", "Your phone rings as soon as someone is free."),
+    "calling_agent": ("Calling our agent", "Keep your phone at hand."),
+    "calling_customer": ("Your phone rings now", "Please answer it."),
+    "connected": ("You are connected", ""),
+    "done": ("Thank you for the call", ""),
+    "failed": ("We could not reach you", "You can ask again, or call us."),
+    "cancelled": ("Nobody will call you", "You cancelled this callback."),
+    "expired": ("Nobody was free in time", "We are sorry. Please ask again, or call us."),
+}
+
+
+@blueprint.get("/call-me/<site_key>")
+def page(site_key: str) -> str:
+    """The form, for those who have no page of their own to put one on."""
+    return _form(_find(site_key), {}, {})
+
+
+@blueprint.post("/call-me/<site_key>")
+def ask(site_key: str) -> AnyResponse:
+    """A form that was sent without a script, from here or from a page of the site."""
+    shop = _find(site_key)
+    if request.mimetype != "application/x-www-form-urlencoded":
+        abort(415)
+    sent = {name: _line(request.form.get(name, "")) for name in (*_SENT, "key")}
+    try:
+        body, key = _body(shop, sent)
+        made = accept(body, key)
+    except ValidationError as error:
+        faults = {fault.field: fault.message for fault in faults_of(error)}
+        return Response(_form(shop, sent, faults), 422)
+    except RingbridgeError as error:
+        field = "when" if error.field == "timezone" else error.field
+        return Response(_form(shop, sent, {field or "": error.message}), error.status)
+    return _to_progress(site_key, made.id, made.token)
+
+
+@blueprint.get("/call-me/<site_key>/<callback_id>")
+def progress(site_key: str, callback_id: str) -> str:
+    """How the callback stands; asked for again by the visitor, since the page has no script."""
+    return _progress(_find(site_key), callback_id, request.args.get("token", ""))
+
+
+@blueprint.post("/call-me/<site_key>/<callback_id>")
+def cancel(site_key: str, callback_id: str) -> str | AnyResponse:
+    """Cancel it."""
+    shop = _find(site_key)
+    token = request.form.get("token", "")
+    callbacks.check_token(parts().settings, callback_id, token)
+    try:
+        callbacks.cancel(parts().database, parts().redis, callback_id, now=now())
+    except Conflict as error:
+        return Response(_progress(shop, callback_id, token, error.message), error.status)
+    return _to_progress(site_key, callback_id, token)
+
+
+def _to_progress(site_key: str, callback_id: str, token: str) -> AnyResponse:
+    """By a GET, so that a reload asks for nothing anew."""
+    return redirect(url_for("call_me.progress", site_key=site_key, callback_id=callback_id, token=token), 303)
+
+
+def _find(site_key: str) -> callbacks.OpenSite:
+    asked = len(site_key) <= 40 and not has_control(site_key)
+    shop = callbacks.find_site(parts().database, site_key) if asked else None
+    if shop is None:
+        abort(404)
+    return shop
+
+
+def _line(text: str) -> str:
+    """A text area's lines as one, since no field holds line breaks."""
+    return " ".join(text.split())
+
+
+def _body(shop: callbacks.OpenSite, sent: Mapping[str, str]) -> tuple[CallbackNew, str]:
+    """The wish as JSON would say it, and the key under which sending it twice is one callback."""
+    given: dict[str, Any] = {name: sent[name] for name in _SENT if sent[name]}
+    given |= {"site": shop.site.key, "number": sent["number"]}
+    if "when" in given:
+        # A form's field knows no zone: it asks in the site's own.
+        given["timezone"] = shop.site.timezone
+    if "page_url" not in given and request.referrer and "/call-me/" not in request.referrer:
+        given["page_url"] = request.referrer[:2000]
+    if shop.site.consent_text:
+        given["consent"] = request.form.get("consent", "") != ""
+    body = CallbackNew.model_validate(given)
+    if sent["key"]:
+        return body, f"form:{sent['key'][:200]}"
+    # A page's own form has no key: within a minute, the same from the same address is one press too many.
+    minute = int(now().timestamp() // 60)
+    same = f"{minute}:{auth.remote_address()}:{body.model_dump_json()}"
+    return body, f"form:{hashlib.sha256(same.encode()).hexdigest()}"
+
+
+def _form(shop: callbacks.OpenSite, sent: Mapping[str, str], faults: Mapping[str, str]) -> str:
+    # What is said at no field of the page is said above its button.
+    known = {*_SHOWN, "consent"}
+    other = " ".join(_sentence(text) for field, text in faults.items() if field not in known)
+    return render_template(
+        "call_me.html",
+        site=shop.site,
+        client=_client(shop),
+        sent={name: sent.get(name, "") for name in _SHOWN},
+        faults={field: _sentence(text) for field, text in faults.items() if field in known},
+        fault=other,
+        key=secrets.token_hex(16),
+    )
+
+
+def _progress(shop: callbacks.OpenSite, callback_id: str, token: str, fault: str = "") -> str:
+    callbacks.check_token(parts().settings, callback_id, token)
+    found = callbacks.get(parts().database, callback_id)
+    title, more = WORDS.get(found.status, (found.status, ""))
+    if found.status == "queued" and found.promised_at is not None:
+        more = "Expect your phone to ring by {at}."
+    over = CallbackStatus(found.status) in CALLBACK_ENDED
+    return render_template(
+        "call_me_progress.html",
+        site=shop.site,
+        client=_client(shop),
+        id=callback_id,
+        token=token,
+        title=title,
+        more=more.format(at=_shown(found.promised_at, shop.site.timezone)),
+        fault=_sentence(fault),
+        over=over,
+        cancellable=not over and found.status != "connected",
+    )
+
+
+def _shown(at: datetime | None, timezone: str) -> str:
+    """A time on the site's own clock, with the zone's name."""
+    if at is None:
+        return ""
+    local = at.astimezone(ZoneInfo(timezone))
+    return f"{local:%A}, {local.day} {local:%B}, {local:%H:%M} ({timezone.replace('_', ' ')})"
+
+
+def _client(shop: callbacks.OpenSite) -> Client:
+    with parts().database.read() as db:
+        return db.get_one(Client, shop.site.client_id)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}.".replace("..", ".") if text else ""

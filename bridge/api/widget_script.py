@@ -1,0 +1,44 @@
+"""`/widget.js`: the parts in `screen/static/widget/` as one script, made anew when one of them changes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+
+from bridge.api.static_files import File, StaticFiles
+
+LOOK = "widget/look.css"
+PARTS = ("widget/words.js", "widget/riddle.js", "widget/view.js", "widget/element.js")
+_TYPE = "text/javascript; charset=utf-8"
+
+
+class WidgetScript:
+    """The parts share one scope, so a page gets no global name; the style sheet is a constant in it."""
+
+    def __init__(self, files: StaticFiles) -> None:
+        self._files = files
+        self._made: dict[bool, File] = {}
+        self._from: list[str] = []
+
+    def find(self, *, packed: bool) -> File:
+        """The script as it is, or gzipped."""
+        look, *parts = (self._part(name) for name in (LOOK, *PARTS))
+        digests = [file.digest for file in (look, *parts)]
+        if digests != self._from:
+            css = json.dumps(look.body.decode(), ensure_ascii=False)
+            scripts = "\n".join(part.body.decode() for part in parts)
+            body = f'(() => {{\n"use strict";\nconst CSS = {css};\n{scripts}}})();\n'.encode()
+            self._made = {False: _file(body), True: _file(gzip.compress(body, 9, mtime=0))}
+            self._from = digests
+        return self._made[packed]
+
+    def _part(self, name: str) -> File:
+        found = self._files.find(name)
+        if found is None:
+            raise FileNotFoundError(name)
+        return found
+
+
+def _file(body: bytes) -> File:
+    return File(body, _TYPE, hashlib.sha256(body).hexdigest()[:16], (0, 0))
