@@ -14,14 +14,14 @@ from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import select
 
 from bridge.api import auth
-from bridge.api.contract import answer, view
+from bridge.api.contract import answer, no_content, view
 from bridge.api.grants import StreamQuery, grant_view
 from bridge.api.parts import now, parts
 from bridge.api.shapes import Grant, GrantEvent
 from bridge.api.strict import Answer, Body, Line, Query, has_control
-from bridge.domain.errors import Forbidden, Invalid
+from bridge.domain.errors import Forbidden, Invalid, RateLimited
 from bridge.live import screens
-from bridge.services import callbacks
+from bridge.services import callbacks, checking, refusals
 from bridge.store.models import Callback, Site
 
 blueprint = Blueprint("callbacks", __name__, url_prefix="/api/v1")
@@ -56,6 +56,12 @@ class CallbackNew(Body):
     queue: Annotated[Line, StringConstraints(max_length=100)] | None = None
     page_url: Annotated[Line, StringConstraints(max_length=2000)] = ""
     note: Annotated[Line, StringConstraints(max_length=2000)] = ""
+    proof: Annotated[Line, StringConstraints(max_length=4000)] | None = Field(
+        None, description="the challenge's answer, `challenge:nonce`, where the site wants one"
+    )
+    website: Annotated[Line, StringConstraints(max_length=2000)] = Field(
+        "", description="a field that pages hide from people: leave it empty"
+    )
     consent: Annotated[Line, StringConstraints(max_length=4000)] | bool | None = Field(
         None, description="the consent text as it was shown, or true for the site's own text"
     )
@@ -83,6 +89,17 @@ class CallbackMade(CallbackNow):
     token: str = Field(description="opens this callback to whoever has it: keep it in the page")
 
 
+class ChallengeQuery(Query):
+    site: Line | None = Field(None, max_length=40, description="the site's key, where no X-Site-Key is sent")
+
+
+class ChallengeNow(Answer):
+    """Find a nonce such that SHA-256 of `challenge:nonce` begins with `bits` zero bits; send both as `proof`."""
+
+    challenge: str
+    bits: int
+
+
 class TokenQuery(Query):
     token: Line | None = Field(None, max_length=200, description="where no Authorization header can be sent")
 
@@ -101,10 +118,41 @@ def create(body: CallbackNew) -> Response:
     return response
 
 
+@blueprint.get("/callbacks/challenge")
+@view("callbacks", roles=None, query=ChallengeQuery, answers=ChallengeNow)
+def challenge(query: ChallengeQuery) -> Response:
+    """Get a challenge for one request, good for ten minutes; 204 where the site wants none.
+
+    The more is asked of a site, the harder it is.
+    """
+    room = parts()
+    shop = site_of(query.site)
+    g.cors = request.headers.get("Origin")
+    made = checking.challenge(room.database, room.settings, shop.site, now=now())
+    response = no_content() if made is None else answer(ChallengeNow(challenge=made.challenge, bits=made.bits))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 def accept(body: CallbackNew, idempotency_key: str | None) -> CallbackMade:
     """Keep the wish that this request makes, as JSON or as a plain form; its sender's address and origin count."""
-    room = parts()
     shop = site_of(body.site)
+    if body.website:
+        # What fills in a field that nobody sees is a program: told the same as a person, and kept nowhere.
+        _note_refusal(shop, "honeypot")
+        made = callbacks.nothing_kept()
+    else:
+        try:
+            made = _keep(shop, body, idempotency_key)
+        except (Invalid, RateLimited) as error:
+            _note_refusal(shop, error.code)
+            raise
+    token = callbacks.token(parts().settings, made.id)
+    return CallbackMade(token=token, **made.as_dict())
+
+
+def _keep(shop: callbacks.OpenSite, body: CallbackNew, idempotency_key: str | None) -> callbacks.CallbackView:
+    room = parts()
     wish = callbacks.Wish(
         number=body.number,
         name=body.name,
@@ -114,8 +162,9 @@ def accept(body: CallbackNew, idempotency_key: str | None) -> CallbackMade:
         page_url=_page_url(body.page_url),
         note=body.note,
         consent=_consent(body.consent, shop.site),
+        proof=body.proof,
     )
-    made = callbacks.create(
+    return callbacks.create(
         room.database,
         room.redis,
         room.settings,
@@ -125,8 +174,6 @@ def accept(body: CallbackNew, idempotency_key: str | None) -> CallbackMade:
         ip=auth.remote_address(),
         now=now(),
     )
-    token = callbacks.token(room.settings, made.id)
-    return CallbackMade(token=token, **made.as_dict())
 
 
 @blueprint.get("/callbacks/<callback_id>")
@@ -158,6 +205,12 @@ def events(callback_id: str, query: StreamQuery) -> Grant:
     return Grant(topics=[screens.callback_topic(callback_id)], hello=[hello])
 
 
+def _note_refusal(shop: callbacks.OpenSite, reason: str) -> None:
+    room = parts()
+    door = refusals.Door(site=shop.site.id, client=shop.site.client_id)
+    room.refusals.note(room.database, room.redis, door, reason, now=now())
+
+
 def _open(callback_id: str, token: str | None) -> None:
     """Check the token first, so that nobody learns which ids exist; then let the site's pages read the answer."""
     origin = request.headers.get("Origin")
@@ -185,11 +238,12 @@ def site_of(key_of_body: str | None) -> callbacks.OpenSite:
         raise Invalid("say which site this is for, in `site` or the header X-Site-Key", field="site")
     if key_of_body is not None and key != key_of_body:
         raise Invalid("`site` and the header X-Site-Key name different sites", field="site")
-    shop = callbacks.find_site(parts().database, key)
+    shop = callbacks.find_site(parts().database, key, now=now())
     if shop is None:
         raise Invalid("there is no site with this key, or it takes no callbacks now", field="site")
     origin = request.headers.get("Origin")
     if origin is not None and not _allowed(origin, shop.site.origins):
+        _note_refusal(shop, OriginNotAllowed.code)
         raise OriginNotAllowed
     return shop
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from flask import Blueprint, Response
@@ -170,10 +171,24 @@ def _changing_words(offer: Offer) -> str:
 
 def _values(body: BaseModel, *, sent: bool = False) -> dict[str, Any]:
     values = body.model_dump(exclude_unset=sent)
-    if isinstance(values.get("limits"), dict):
-        # Only limits that were set are kept; the defaults may change later.
-        values["limits"] = {name: value for name, value in values["limits"].items() if value is not None}
+    for column in ("limits", "protection"):
+        if isinstance(values.get(column), dict):
+            # Only what was set is kept; the defaults may change later.
+            values[column] = {name: value for name, value in values[column].items() if value is not None}
     return values
+
+
+@blueprint.post("/sites/<row_id>/key")
+@view("sites", roles=ADMINISTRATORS, body=shapes.KeyWanted, answers=shapes.SiteRow)
+def renew_key(access: Access, row_id: str, body: shapes.KeyWanted) -> Response:
+    """Give the site a new key. The one before it is revoked, at once or after `keep_hours`.
+
+    A key that was replaced earlier and is still good is revoked with it.
+    """
+    with parts().writing("sites") as db:
+        row = tenants.renew_key(db, access, now(), row_id, timedelta(hours=body.keep_hours))
+        shape = shapes.SiteRow.model_validate(row)
+    return answer(shape)
 
 
 for _offer in OFFERS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
 
@@ -13,6 +13,7 @@ from flask import current_app
 from sqlalchemy.orm import Session
 
 from bridge.services import changes, news
+from bridge.services.refusals import Refusals
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 
@@ -21,11 +22,12 @@ _KEY = "ringbridge"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Settings, database and Redis of this process."""
+    """Settings, database and Redis of this process, and what it refused lately."""
 
     settings: Settings
     database: Sessions
     redis: redis.Redis
+    refusals: Refusals = field(default_factory=Refusals)
 
     @contextmanager
     def writing(self, *collections: str) -> Iterator[Session]:

@@ -13,6 +13,7 @@ from bridge.api.shapes import CallCursor, Device, Limit
 from bridge.api.strict import Answer, Body, Line, Name, Note, Paragraphs, Query, Short
 from bridge.domain.callbacks import zone
 from bridge.domain.errors import Invalid
+from bridge.domain.proof import FEWEST_BITS, MOST_BITS
 
 
 def _zone(name: str) -> str:
@@ -162,11 +163,33 @@ class Limits(Body):
     """Limits of a site; what is left out has the default. 0 of a rate means none at all."""
 
     per_ip_hour: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    per_network_hour: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     per_number_day: Annotated[int, Field(ge=0, le=1_000)] | None = None
     per_site_hour: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     tries: Annotated[int, Field(ge=1, le=10)] | None = None
     retry_minutes: Annotated[list[Annotated[int, Field(ge=1, le=1440)]], Field(max_length=10)] | None = None
     expire_hours: Annotated[int, Field(ge=1, le=720)] | None = None
+
+
+class Protection(Body):
+    """What a site's form asks of who sends it; what is left out has the default."""
+
+    proof: Annotated[Line, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")] | None = Field(
+        None, description="off (the default), work (a puzzle for the page), or the name of an installed check"
+    )
+    bits: Annotated[int, Field(ge=FEWEST_BITS, le=MOST_BITS)] | None = Field(
+        None, description="how hard the puzzle is while little is asked of the site; 16 by default"
+    )
+    block: list[Literal["fixed_line", "mobile", "voip", "toll_free"]] | None = Field(
+        None, description="types of numbers that this site does not call"
+    )
+
+
+class KeyWanted(Body):
+    """How long the key before it stays good: 0, the default, revokes it at once."""
+
+    may_be_absent = True
+    keep_hours: Annotated[int, Field(ge=0, le=720)] = 0
 
 
 class _Site(Patch):
@@ -181,6 +204,7 @@ class _Site(Patch):
     consent_text: Note = ""
     test_mode: bool = False
     limits: Limits = Field(default_factory=Limits)
+    protection: Protection = Field(default_factory=Protection)
     active: bool = True
 
 
@@ -209,6 +233,9 @@ class SiteRow(Answer):
     consent_text: str
     test_mode: bool
     limits: dict[str, Any]
+    protection: dict[str, Any]
+    previous_key: str | None
+    previous_key_until: datetime | None
     active: bool
 
 

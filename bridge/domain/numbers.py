@@ -29,6 +29,14 @@ _ALLOWED = frozenset(
 )
 """All other types (premium rate, shared cost, personal, pager, voicemail, UAN) are dear or reach nobody."""
 
+BLOCKABLE = {
+    "fixed_line": PhoneNumberType.FIXED_LINE,
+    "mobile": PhoneNumberType.MOBILE,
+    "voip": PhoneNumberType.VOIP,
+    "toll_free": PhoneNumberType.TOLL_FREE,
+}
+"""What a site may block besides. Where mobile and fixed numbers look alike (North America), neither word meets them."""
+
 
 class NumberInvalid(Invalid):
     """This is no phone number; write it with its country code, such as +1 212 555 0123."""
@@ -68,8 +76,11 @@ def parse_number(text: str, region: str) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
-def dialable(e164: str, regions: Collection[str]) -> None:
-    """Raises an Invalid (field "number") unless the number may be dialled from a site that allows `regions`."""
+def dialable(e164: str, regions: Collection[str], blocked: Collection[str] = ()) -> None:
+    """Raises an Invalid (field "number") unless the number may be dialled from a site that allows `regions`.
+
+    `blocked` are types of numbers (of `BLOCKABLE`) that it does not call besides those that nobody calls from here.
+    """
     try:
         number = phonenumbers.parse(e164, None)
     except NumberParseException:
@@ -79,7 +90,7 @@ def dialable(e164: str, regions: Collection[str]) -> None:
     region = phonenumbers.region_code_for_number(number)
     kind = phonenumbers.number_type(number)
     # "001" is a country code of no country: satellite, international networks and freephone.
-    if region in (None, "001") or kind not in _ALLOWED:
+    if region in (None, "001") or kind not in _ALLOWED or kind in {BLOCKABLE.get(name) for name in blocked}:
         raise NumberTypeNotAllowed(field="number")
     if region not in regions:
         raise RegionNotAllowed(field="number")

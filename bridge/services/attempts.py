@@ -252,6 +252,7 @@ def site_limits(site: Site | None) -> Mapping[str, Any]:
     own = dict(site.limits) if site is not None else {}
     out: dict[str, Any] = {
         "per_ip_hour": 3,
+        "per_network_hour": None,
         "per_number_day": 3,
         "per_site_hour": 60,
         "tries": MAX_TRIES,
@@ -261,6 +262,9 @@ def site_limits(site: Site | None) -> Mapping[str, Any]:
         value = own.get(name)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
             out[name] = value
+    if out["per_network_hour"] is None:
+        # An office or a carrier's gateway is one address for many people, its network seldom more than ten.
+        out["per_network_hour"] = out["per_ip_hour"] * 10
     waits = own.get("retry_minutes")
     good = isinstance(waits, list) and waits and all(isinstance(w, (int, float)) and w >= 0 for w in waits)
     out["retry_minutes"] = tuple(waits) if good and isinstance(waits, list) else RETRY_MINUTES

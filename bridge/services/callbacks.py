@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -20,13 +19,15 @@ from redis import Redis, RedisError
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.orm import Session
 
+from bridge.domain.addresses import limit_key, wide_network
 from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.callbacks import Due, due_from
 from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
-from bridge.domain.numbers import dialable, parse_number
+from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import attempts, news
+from bridge.services import attempts, checking, news
 from bridge.services.attempts import site_limits
+from bridge.services.permission import check_number
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
 from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id, table
@@ -42,7 +43,9 @@ PROMISE = timedelta(seconds=30)
 # Made once: to build a statement takes longer than to run it.
 _SITES = select(Site, Client.region).join(Client, Client.id == Site.client_id)
 _SITE = _SITES.where(Site.id == bindparam("site"))
-_SITE_OF_KEY = _SITES.where(Site.key == bindparam("key"), Site.active.is_(True), Client.active.is_(True))
+_OPEN_SITES = _SITES.where(Site.active.is_(True), Client.active.is_(True))
+_SITE_OF_KEY = _OPEN_SITES.where(Site.key == bindparam("key"))
+_SITE_OF_OLD_KEY = _OPEN_SITES.where(Site.previous_key == bindparam("key"))
 _KEYS = table(IdempotencyKey)
 _KEY = select(_KEYS.c.body_hash, _KEYS.c.answer).where(
     _KEYS.c.site_id == bindparam("site"), _KEYS.c.key == bindparam("name")
@@ -53,6 +56,12 @@ class IdempotencyMismatch(Invalid):
     """This Idempotency-Key was used before with another body; use a new key for a new request."""
 
     code = "idempotency_mismatch"
+
+
+class SiteKeyRevoked(Forbidden):
+    """This site key is no longer in use; load the page again, or ask its owner for the new key."""
+
+    code = "site_key_revoked"
 
 
 class IdempotencyInProgress(Conflict):
@@ -74,10 +83,15 @@ class Wish:
     note: str = ""
     consent: str = ""
     """The consent text as it was shown to the visitor; "" where none was."""
+    proof: str | None = None
+    """`challenge:nonce`, or what the site's own check wants."""
 
     def digest(self) -> str:
         """What tells two bodies under one key apart."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        said = asdict(self)
+        # A page that sends its request again may have solved another challenge meanwhile.
+        del said["proof"]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +131,7 @@ def create(
 
     `site` is its id, or what `find_site` has just found. One that closes meanwhile is found closed when the job runs.
     Raises Invalid (and its kinds of `domain.numbers`), RateLimited, IdempotencyMismatch,
-    IdempotencyInProgress, NotFound for a site that is not there or closed, and Unavailable.
+    IdempotencyInProgress, ProofNeeded, ProofInvalid, NotFound for a site that is not there or closed, and Unavailable.
     """
     key = settings.secret_key()
     digest = wish.digest()
@@ -127,7 +141,10 @@ def create(
             before = _find_key(session, shop.site.id, idempotency_key, digest)
             if before is not None:
                 return before
+        used = checking.check(settings, shop.site, wish.proof, ip, now=now)
         row = _new_callback(session, settings, shop.site, shop.region, wish, key, ip, now)
+        if used is not None:
+            checking.use_once(session, shop.site, used, now)
         if idempotency_key is not None:
             _keep_key(session, row, idempotency_key, digest)
         news.note_callback(session, row)
@@ -180,6 +197,11 @@ def send_hangup(redis: Redis, pbx: str, call_id: str) -> None:
         log.warning("the hang-up was not sent", call=call_id, error=type(error).__name__)
 
 
+def nothing_kept() -> CallbackView:
+    """What a program is told that fell into the trap: it looks like a callback, and there is none."""
+    return CallbackView(new_id(), str(CallbackStatus.QUEUED), None, None)
+
+
 def view_of(row: Callback) -> CallbackView:
     """What a visitor is told of that row."""
     return CallbackView(row.id, row.status, row.reason, row.promised_at)
@@ -202,10 +224,17 @@ def keyed_hash(key: bytes, kind: str, value: str) -> str:
     return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()
 
 
-def find_site(sessions: Sessions, key: str) -> OpenSite | None:
-    """The active site of an active client with this key."""
+def find_site(sessions: Sessions, key: str, *, now: datetime) -> OpenSite | None:
+    """The active site of an active client with this key, or with one that is replaced but still good.
+
+    Raises SiteKeyRevoked for one that is good no more.
+    """
     with sessions.read() as session:
         found = session.execute(_SITE_OF_KEY, {"key": key}).one_or_none()
+        if found is None:
+            found = session.execute(_SITE_OF_OLD_KEY, {"key": key}).one_or_none()
+            if found is not None and (found[0].previous_key_until is None or found[0].previous_key_until <= now):
+                raise SiteKeyRevoked(field="site")
     return OpenSite(*found) if found is not None else None
 
 
@@ -263,11 +292,12 @@ def _new_callback(
     now: datetime,
 ) -> Callback:
     number = parse_number(wish.number, region)
-    dialable(number, site.regions or settings.dialing.regions)
+    check_number(session, settings, site, number)
     due = due_from(wish.when, wish.timezone, now)
-    ip_hash = keyed_hash(key, "ip", _network(ip))
+    ip_hash = keyed_hash(key, "ip", limit_key(ip))
     limits = site_limits(site)
-    _limit(session, site, limits, ip_hash, keyed_hash(key, "number", number), now)
+    hashes = (ip_hash, keyed_hash(key, "network", wide_network(ip)), keyed_hash(key, "number", number))
+    _limit(session, site, limits, hashes, now)
     later = due.at > now
     values: dict[str, Any] = {
         "id": new_id(),
@@ -307,12 +337,14 @@ def _promise(session: Session, settings: Settings, site: Site, due: Due, now: da
 
 
 def _limit(
-    session: Session, site: Site, limits: Mapping[str, Any], ip: str, number: str, now: datetime
+    session: Session, site: Site, limits: Mapping[str, Any], hashes: tuple[str, str, str], now: datetime
 ) -> None:
     """Count this request, and raise RateLimited where it is one too many; the raise takes the count back."""
     hour, day = timedelta(hours=1), timedelta(days=1)
+    ip, network, number = hashes
     asked = (
         ("callback_ip", f"{site.id}:{ip}", hour, limits["per_ip_hour"], "from this address"),
+        ("callback_network", f"{site.id}:{network}", hour, limits["per_network_hour"], "from this network"),
         ("callback_number", f"{site.client_id}:{number}", day, limits["per_number_day"], "for this number"),
         ("callback_site", site.id, hour, limits["per_site_hour"], "on this site"),
     )
@@ -323,19 +355,6 @@ def _limit(
                 f"too many callbacks were asked for {who}; try again later or call us",
                 retry_after=int(span.total_seconds() / 12),
             )
-
-
-def _network(ip: str) -> str:
-    """An IPv6 visitor owns a whole /64, so that is what counts."""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return ip
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 def _cancel_unheld(session: Session, row: Callback, now: datetime) -> None:

@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.callbacks import instant
 from bridge.domain.errors import Invalid
-from bridge.domain.numbers import dialable
 from bridge.live import mailbox
 from bridge.live.connection import DOWN
 from bridge.services import news
 from bridge.services.attempts import site_limits
+from bridge.services.permission import check_number
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
 from bridge.store.models import (
@@ -174,7 +174,7 @@ def _judge(
     if row.due_at > now:
         return Claimed.NOT_DUE
     try:
-        dialable(row.number, site.regions or settings.dialing.regions)
+        check_number(session, settings, site, row.number)
     except Invalid as error:
         _end(session, row, CallbackStatus.FAILED, error.code, now)
         return Claimed.REFUSED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, func, select, update
@@ -140,6 +140,18 @@ def change(
     db.flush()
     _record(db, access, kind, now, "change", row, values)
     return row
+
+
+def renew_key(db: Session, access: Access, now: datetime, site_id: str, keep: timedelta) -> Site:
+    """Give a site a new key; the one before it stays good for `keep`. Raises NotFound."""
+    access.require(SITES.writers)
+    site: Site = get(db, access, SITES, site_id)
+    site.previous_key, site.previous_key_until = site.key, now + keep
+    site.key = secrets.token_urlsafe(18)
+    db.flush()
+    hours = int(keep.total_seconds() // 3600)
+    audit.record(db, now, access.username, "sites.key", site.id, site.client_id, {"keep_hours": hours})
+    return site
 
 
 def remove(db: Session, access: Access, kind: Collection, now: datetime, row_id: str) -> None:

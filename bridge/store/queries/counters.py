@@ -19,13 +19,24 @@ _PARTS = 12
 """A span is counted in this many parts, so that a limit slides: nobody doubles it at a full hour."""
 
 
-def count(session: Session, scope: str, subject: str, span: timedelta, now: datetime) -> int:
-    """Add one, and say how many there were within `span` up to now, this one included."""
-    return count_each(session, [(scope, subject, span)], now)[0]
+def count(
+    session: Session, scope: str, subject: str, span: timedelta, now: datetime, *, amount: int = 1
+) -> int:
+    """Add one (or `amount`), and say how many there were within `span` up to now, this one included."""
+    return count_each(session, [(scope, subject, span)], now, amount=amount)[0]
 
 
-def count_each(session: Session, subjects: Sequence[tuple[str, str, timedelta]], now: datetime) -> list[int]:
-    """Add one to each (scope, subject), and say how many there were within its span up to now, this one included.
+def total(session: Session, scope: str, subject: str, span: timedelta, now: datetime) -> int:
+    """How many there were within `span` up to now; adds none."""
+    asked = {"scope0": scope, "subject0": subject, "after0": now - span}
+    found = session.connection().execute(_totals(1), asked).one_or_none()
+    return int(found[1]) if found is not None else 0
+
+
+def count_each(
+    session: Session, subjects: Sequence[tuple[str, str, timedelta]], now: datetime, *, amount: int = 1
+) -> list[int]:
+    """Add one (or `amount`) to each (scope, subject), and say how many there were within its span, this included.
 
     Two transactions that count the same subject wait for each other, so no limit is passed by a race; all of them
     name their scopes in the same order, so that none waits in a circle.
@@ -35,7 +46,7 @@ def count_each(session: Session, subjects: Sequence[tuple[str, str, timedelta]],
     for number, (scope, subject, span) in enumerate(subjects):
         part = (span / _PARTS).total_seconds()
         window = datetime.fromtimestamp(now.timestamp() // part * part, UTC)
-        rows.append({"scope": scope, "subject": subject, "window": window, "count": 1})
+        rows.append({"scope": scope, "subject": subject, "window": window, "count": amount})
         asked |= {f"scope{number}": scope, f"subject{number}": subject, f"after{number}": now - span}
     connection = session.connection()
     connection.execute(_bump(connection.dialect.name), rows)
@@ -48,7 +59,7 @@ def count_each(session: Session, subjects: Sequence[tuple[str, str, timedelta]],
 @cache
 def _bump(dialect: str) -> Executable:
     insert = (postgresql if dialect == "postgresql" else sqlite).insert(_COUNTERS)
-    more = {"count": _COUNTERS.c.count + 1}
+    more = {"count": _COUNTERS.c.count + insert.excluded["count"]}
     statement: Executable = insert.on_conflict_do_update(
         index_elements=["scope", "subject", "window"], set_=more
     )

@@ -1,0 +1,109 @@
+"""Whether a page and not a flood asks: the puzzle of `domain.proof`, or another check that is installed.
+
+Another check is a Python entry point of the group `ringbridge.checks`, named as the site's `protection.proof` names
+it: a callable of `(proof, ip)` that says whether it passes. One that is missing or fails lets nobody in.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from bridge.domain.errors import Unavailable
+from bridge.domain.proof import (
+    BITS,
+    FEWEST_BITS,
+    MOST_BITS,
+    ProofInvalid,
+    ProofNeeded,
+    bits_under_load,
+    check_proof,
+    new_challenge,
+)
+from bridge.services.attempts import site_limits
+from bridge.services.refusals import REFUSED
+from bridge.settings import Settings
+from bridge.store.database import Sessions
+from bridge.store.models import Site
+from bridge.store.queries import counters
+
+log = structlog.get_logger(__name__)
+OFF, WORK = "off", "work"
+GROUP = "ringbridge.checks"
+_HOUR = timedelta(hours=1)
+Check = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a page is asked to solve."""
+
+    challenge: str
+    bits: int
+
+
+def protection(site: Site) -> Mapping[str, Any]:
+    """The site's own protection over the defaults; a value of the wrong kind counts as absent."""
+    proof, bits = site.protection.get("proof"), site.protection.get("bits")
+    return {
+        "proof": proof if isinstance(proof, str) and proof else OFF,
+        "bits": bits if isinstance(bits, int) and FEWEST_BITS <= bits <= MOST_BITS else BITS,
+        "block": [each for each in site.protection.get("block") or [] if isinstance(each, str)],
+    }
+
+
+def challenge(sessions: Sessions, settings: Settings, site: Site, *, now: datetime) -> Challenge | None:
+    """A new challenge, harder the more is asked of the site; None where it wants none of ours. Raises Unavailable."""
+    wanted = protection(site)
+    if wanted["proof"] != WORK:
+        return None
+    with sessions.read() as session:
+        asked = sum(counters.total(session, scope, site.id, _HOUR, now) for scope in ("callback_site", REFUSED))
+    bits = bits_under_load(wanted["bits"], asked, int(site_limits(site)["per_site_hour"]))
+    made = new_challenge(settings.secret_key(), site.id, bits, secrets.token_bytes(12), now)
+    return Challenge(made, bits)
+
+
+def check(settings: Settings, site: Site, proof: str | None, ip: str, *, now: datetime) -> str | None:
+    """What `use_once` takes; None where the site wants no puzzle. Raises ProofNeeded, ProofInvalid, Unavailable."""
+    kind = protection(site)["proof"]
+    if kind == OFF:
+        return None
+    if not proof:
+        raise ProofNeeded(field="proof")
+    if kind == WORK:
+        return check_proof(settings.secret_key(), site.id, proof, now)
+    installed = _installed(kind)
+    if installed is None:
+        log.error("a site asks for a check that is not installed", site=site.id, check=kind)
+        raise Unavailable("callbacks cannot be taken here now; call us")
+    try:
+        passed = installed(proof, ip)
+    except Exception as error:  # noqa: BLE001
+        # Somebody else's code: whatever it raises, nobody gets in by it.
+        log.error("a site's check failed", site=site.id, check=kind, error=type(error).__name__)
+        raise Unavailable("callbacks cannot be taken here now; call us") from None
+    if not passed:
+        raise ProofInvalid(field="proof")
+    return None
+
+
+def use_once(session: Session, site: Site, name: str, now: datetime) -> None:
+    """Count a solved challenge in the caller's transaction. Raises ProofInvalid where it was used before."""
+    if counters.count(session, "challenge", f"{site.id}:{name}", _HOUR, now) > 1:
+        raise ProofInvalid(field="proof")
+
+
+@cache
+def _installed(name: str) -> Check | None:
+    found = entry_points(group=GROUP, name=name)
+    loaded: Check | None = next(iter(found)).load() if found else None
+    return loaded
