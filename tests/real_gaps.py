@@ -21,6 +21,7 @@ from said import Said, pairs
 from scenarios.looking import Shot, read
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Expected
+from bridge.pbx.ami import resync as ami_resync
 from bridge.pbx.ami.resync import CHANNELS
 from bridge.pbx.esl import resync as esl_resync
 from bridge.pbx.esl import tracker as esl_tracker
@@ -164,8 +165,11 @@ def survive(recording: Recording, gap: Gap) -> tuple[list[str], list[CallEvent]]
         found += unlike_the_pbx(tracker, shot)
         found += _untold(watch.said[len(told) :], known, tracker)
         looks = _looks_again(recording, gap) if isinstance(tracker, esl_tracker.Tracker) else []
-        for number, one in enumerate(heard):
-            if one.at < asked or number < gap.cut:
+        since_asked = [one for one in heard[gap.cut :] if one.at >= asked]
+        gathered = [one.event for one in since_asked if one.at < answered]
+        over = {id(event) for event in gathered} - {id(event) for event in still_news(tracker, gathered)}
+        for one in since_asked:
+            if id(one.event) in over:
                 continue
             while looks and looks[0][1] < one.at:
                 watch.saw(_look_again(tracker, looks.pop(0)))
@@ -190,6 +194,13 @@ def _looks_again(recording: Recording, gap: Gap) -> list[tuple[float, float, Sho
         later = [shot for shot in recording.shots[gap.shot + 1 :] if shot[0] >= first + seconds * 0.9]
         found += [shot for shot in later[:1] if shot not in found]
     return found
+
+
+def still_news(tracker: Any, gathered: list[Any]) -> list[Any]:
+    """What a link hands on of what it gathered, whichever PBX it is of."""
+    if isinstance(tracker, esl_tracker.Tracker):
+        return esl_resync.still_news(tracker, gathered)
+    return ami_resync.still_news(tracker, gathered)
 
 
 def _look_again(tracker: esl_tracker.Tracker, shot: tuple[float, float, Shot]) -> list[CallEvent]:
@@ -279,6 +290,13 @@ def _other_story(recording: Recording, told: list[CallEvent], known: set[str]) -
     for device, count in _offers(told).items():
         if count > max(1, recording.offers[device]):
             yield f"{device} was offered {count} times, and rang {recording.offers[device]} times"
+    if _sent_on(told) > _sent_on(recording.said):
+        yield f"sent on {_sent_on(told)} times, and that happened {_sent_on(recording.said)} times"
+
+
+def _sent_on(events: Iterable[CallEvent]) -> int:
+    """How many blind transfers; an attended one may be all that shows of a parked caller who was fetched in the gap."""
+    return sum(event.type is CallEventType.TRANSFERRED and event.data["kind"] == "blind" for event in events)
 
 
 def _offers(events: Iterable[CallEvent]) -> Counter[str]:

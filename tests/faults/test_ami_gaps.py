@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from doubles.ami_links import QUICK, channel, events_until, linked, order, pbx
 from doubles.sink import Sink
-from recorded import wire
+from real_gaps import record
+from recorded import TRACES, wire
 from rig import until
 
 from bridge.domain.calls import CallEventType
 from bridge.pbx.ami.link import AmiLink
 from bridge.pbx.port import Reason
-from bridge.pbx.sim.ami import FakeAsterisk, Fields, message
+from bridge.pbx.sim.ami import FakeAsterisk, Fields, after_login, message, trace
 
 
 @pytest.fixture
@@ -150,6 +151,55 @@ def test_events_during_the_snapshot_come_after_it_in_order(server: FakeAsterisk)
     with linked(server, sink):
         until(lambda: "call.connected" in sink.kinds())
     assert sink.order == ["up", "resynced", "call.started", "call.offered", "call.connected"]
+
+
+@pytest.mark.parametrize("question", ["coresettings", "coreshowchannels"])
+def test_a_phone_that_rang_for_a_call_of_the_gap_rings_on_nobodys_screen(
+    server: FakeAsterisk, question: str
+) -> None:
+    """It began and ended before the PBX listed its channels, and its caller ended with it."""
+    data = after_login(trace(wire("asterisk-22", "caller_cancels")))
+    born = [at for at in range(len(data)) if data.startswith(b"Event: Newchannel", at)]
+    known, rest = data[: born[1]], data[born[1] :]
+
+    def busy_moment(fields: Fields) -> bytes:
+        server.send(rest)
+        return bytes(getattr(server, f"_on_{question}")(fields))
+
+    sink = Sink()
+    with linked(server, sink) as link:
+        server.send(known)
+        until(link.live_calls)
+        server.answers[question] = busy_moment
+        server.cut()
+        until(lambda: len(sink.facts) >= 2)
+        server.event("Newchannel", **channel("1795000000.9", "PJSIP/102-00000009", CallerIDNum="102", Exten="103"))
+        server.event("Hangup", Uniqueid="1795000000.9", Cause="16")
+        until(lambda: sink.kinds().count("call.ended") == 2)
+    assert sink.kinds() == ["call.started", "call.uncertain", "call.ended", "call.started", "call.ended"]
+
+
+def test_what_the_answers_hold_is_not_heard_again(server: FakeAsterisk) -> None:
+    """Signed in, and before the first question, as while the command user does: two phones' wires come and go."""
+    recording = record(TRACES / "asterisk-22-lab" / "wire_optimised_attended" / "wire.jsonl.gz")
+    asked, _, shot = recording.shots[5]
+    snapshot = shot.snapshot()
+    server.channels, server.bridges = [dict(one) for one in snapshot.channels], [dict(one) for one in snapshot.bridges]
+
+    def settings(fields: Fields) -> bytes:
+        for one in recording.heard:
+            if one.at < asked:
+                server.event(one.event.event, **{name: value for name, value in one.event.items() if name != "Event"})
+        return server._on_coresettings(fields)
+
+    server.answers["coresettings"] = settings
+    sink = Sink()
+    with linked(server, sink):
+        server.event("Newchannel", **channel("1795000000.9", "PJSIP/102-00000009", CallerIDNum="102", Exten="103"))
+        server.event("Hangup", Uniqueid="1795000000.9", Cause="16")
+        until(lambda: "call.ended" in sink.kinds())
+    rang = [event.data["party"]["device"] for event in sink.heard if event.type is CallEventType.OFFERED]
+    assert len(rang) == len(set(rang))
 
 
 def test_a_restricted_caller_is_not_shown_and_order_is_kept(server: FakeAsterisk) -> None:

@@ -14,7 +14,7 @@ from story import heard, side, told
 
 from bridge.domain.calls import Expected
 from bridge.pbx.connecting import NoReply, NotAllowed
-from bridge.pbx.esl.resync import Snapshot, resync, take_snapshot
+from bridge.pbx.esl.resync import Snapshot, resync, still_news, take_snapshot
 from bridge.pbx.esl.tracker import Tracker
 
 FOLDER = TRACES / "ours" / "freeswitch-1.11-snapshots"
@@ -405,3 +405,23 @@ def test_a_callers_name_with_a_bar_or_a_line_keeps_the_place_in_the_queue(name: 
     hostile = {**known, question: "\n".join([head, "|".join(cells), *rest])}
     done = resync(tracker, take_snapshot(hostile.__getitem__), NOW, NOW + 1)
     assert [line for story in told(done.batch.events).values() for line in story] == ["uncertain"]
+
+
+def test_a_leg_that_came_and_went_while_the_pbx_was_asked_is_no_call_of_its_own() -> None:
+    """Its caller was gone before, and was nowhere in the answers; one that is alive is heard as ever."""
+    tracker = fresh()
+    made = {
+        "Event-Name": "CHANNEL_CREATE",
+        "Channel-Name": "sofia/internal/102@10.0.0.1",
+        "Call-Direction": "outbound",
+        "variable_dialed_user": "102",
+        "Other-Type": "originator",
+        "Other-Leg-Unique-ID": "aaaaaaaa-0000-4000-8000-000000000000",
+    }
+    gone, lives = "bbbbbbbb-0000-4000-8000-000000000000", "cccccccc-0000-4000-8000-000000000000"
+    rings = {"Event-Name": "CHANNEL_PROGRESS", "Unique-ID": gone}
+    over = {"Event-Name": "CHANNEL_HANGUP_COMPLETE", "Unique-ID": gone, "Hangup-Cause": "ORIGINATOR_CANCEL"}
+    gathered = [{**made, "Unique-ID": gone}, rings, {**made, "Unique-ID": lives}, over]
+    resync(tracker, Snapshot(()), None, NOW)
+    assert still_news(tracker, gathered) == [gathered[2]]
+    assert not tracker.feed([{**made, **rings}], NOW).events

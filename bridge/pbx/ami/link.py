@@ -21,7 +21,7 @@ from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
 from bridge.pbx.ami.presentation import Presentation
-from bridge.pbx.ami.resync import CHANNELS, QUESTIONS, Snapshot, resync
+from bridge.pbx.ami.resync import CHANNELS, QUESTIONS, Snapshot, resync, still_news
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Batch
@@ -78,6 +78,8 @@ class AmiLink:
         )
         self._detail = ""
         self._gathered: list[Message] | None = None
+        self._older = 0
+        """How many of these came before the PBX was asked for its channels: its answers hold what they say."""
         self._booted: float | None = None
         self._lost_at: float | None = None
         self._synced: bool = False
@@ -220,7 +222,9 @@ class AmiLink:
         self._synced = True
         self._say(lambda: self._sink.resynced(facts))
         self._commands_changed()
-        self._apply(gathered)
+        # Heard again they could ring a phone twice; who waits for an action's outcome is told of them all the same.
+        self._commander.reports.hear(gathered[: self._older])
+        self._apply(still_news(self.tracker, gathered[self._older :]))
 
     def _go_on_blind(self, session: Session, why: NoList) -> None:
         """Hear events without a picture to begin with, and dial nothing. See LinkSink.link_up."""
@@ -256,6 +260,8 @@ class AmiLink:
         core = await session.ask("CoreSettings", deadline=self._timings.resync)
         answers: dict[str, tuple[Mapping[str, str], ...]] = {}
         for question in QUESTIONS:
+            if question == CHANNELS:
+                self._older = len(self._gathered or ())
             reply = await self._list(session, question)
             if question == CHANNELS and not _is_list(reply):
                 if "ermission" not in reply.text:

@@ -13,7 +13,7 @@ from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.names import HIDDEN, device_of, facts, may_be_restricted
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Book
-from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, still_rings
+from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, over_already, still_rings
 from bridge.pbx.calls.model import Channel, Line
 from bridge.pbx.calls.parties import known
 
@@ -70,6 +70,14 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     _requeue(tracker, snapshot.queued, now)
     appeared = greet_new(book, known_before, since, now)
     return Resynced(book.take(), appeared, vanished)
+
+
+def still_news(tracker: Tracker, gathered: Sequence[Message]) -> list[Message]:
+    """Of the events that came while the PBX was asked, those that are to be heard behind its answers."""
+    births = [(one.get("Uniqueid", ""), one.get("Linkedid", "")) for one in gathered if one.event == "Newchannel"]
+    ended = {one.get("Uniqueid", "") for one in gathered if one.event == "Hangup"}
+    over = over_already(tracker.book, births, ended)
+    return [one for one in gathered if one.event != "Newchannel" or one.get("Uniqueid") not in over]
 
 
 def _seen(tracker: Tracker, snapshot: Snapshot) -> dict[str, Mapping[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from bridge.domain.calls import CallEventType, Cause
@@ -27,6 +27,21 @@ def orphans(book: Book, seen: Container[str], links: Mapping[str, str]) -> list[
         for uid, link in links.items()
         if uid not in book.channels and uid != link and book.links.get(link) in gone
     ]
+
+
+def over_already(book: Book, births: Iterable[tuple[str, str]], ended: Container[str]) -> set[str]:
+    """Legs that were born and ended before the snapshot's answers were read, and whose call ended unseen too.
+
+    `births` are each channel and to which it belongs, in order. Heard now, such a leg would be a call of its own, and
+    ring on somebody's screen when all is over.
+    """
+    known, over = set[str](), set[str]()
+    for uid, link in births:
+        if uid in ended and link != uid and link not in known and link not in book.links and uid not in book.channels:
+            over.add(uid)
+        else:
+            known |= {uid, link}
+    return over
 
 
 def still_rings(book: Book, seen: Container[str]) -> None:

@@ -36,7 +36,7 @@ from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.commands import Commander
 from bridge.pbx.esl.hearing import EVENTS, SUBCLASSES
 from bridge.pbx.esl.hub import HubThread, Work
-from bridge.pbx.esl.resync import Resynced, Snapshot, look_again, resync, take_snapshot, unseen
+from bridge.pbx.esl.resync import Resynced, Snapshot, look_again, resync, still_news, take_snapshot, unseen
 from bridge.pbx.esl.session import Session
 from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.esl.watch import Watch
@@ -195,7 +195,7 @@ class EslLink:
         self._synced = True
         self._say(lambda: self._sink.resynced(facts))
         self._commands_changed()
-        self._apply(gathered)
+        self._apply(still_news(self.tracker, gathered))
         self._looking = gevent.spawn(self._look_again, session)
 
     def _go_on_blind(self, session: Session, why: NoList) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bridge.pbx.calls.book import Book
-from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, still_rings
+from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, over_already, still_rings
 from bridge.pbx.calls.model import CONFERENCE, Channel, Line
 from bridge.pbx.connecting import NoList, NoReply, NotAllowed, told
 from bridge.pbx.esl import queues, transfers
@@ -102,6 +102,17 @@ def look_again(tracker: Tracker, snapshot: Snapshot, now: float) -> Resynced:
     return Resynced(book.take(), appeared, 0)
 
 
+def still_news(tracker: Tracker, gathered: Sequence[Event]) -> list[Event]:
+    """Of the events that came while the PBX was asked, those that are to be heard behind its answers."""
+    born = [one for one in gathered if one.get("Event-Name") == "CHANNEL_CREATE"]
+    births = [(one.get("Unique-ID", ""), belongs_to(one) or one.get("Unique-ID", "")) for one in born]
+    ended = {one.get("Unique-ID", "") for one in gathered if one.get("Event-Name") == "CHANNEL_HANGUP_COMPLETE"}
+    over = over_already(tracker.book, births, ended)
+    for uid in over:
+        tracker.heard_last(uid)
+    return [one for one in gathered if one.get("Unique-ID") not in over]
+
+
 def _may_ask(uid: str) -> bool:
     """Where a profile takes callers' own Call-IDs for its channels', an id may be anything."""
     return len(uid) < 1000 and uid.isprintable() and " " not in uid
@@ -124,6 +135,10 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     vanished = close_gone(book, seen, since, now)
     before = {call.id: call.started for call in book.calls.values()}
     still_rings(book, seen)
+    for uid, dump in snapshot.dumps.items():
+        if uid in book.channels:
+            # By what it was sent where it is now is no news: a change from here on is.
+            book.channels[uid].route = dump.get("Caller-Transfer-Source", "")
     _meet_the_gone(tracker, snapshot.dumps, now)
     for uid, row in seen.items():
         # Of those who answered, only an agent whom a queue left alone is let go with the caller.
