@@ -24,6 +24,7 @@ from bridge.api import (
     pages,
     problems,
     session,
+    slots,
 )
 from bridge.api.contract import openapi
 from bridge.api.parts import Parts
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> Flask:
         board,
         callbacks,
         call_me,
+        slots,
         docs,
         form,
         grants,

@@ -28,6 +28,8 @@ blueprint = Blueprint("callbacks", __name__, url_prefix="/api/v1")
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Site-Key, Last-Event-ID"
 _PREFLIGHT_SECONDS = "600"
+_PUBLIC = ("/api/v1/callbacks", "/api/v1/slots")
+"""What pages of other origins may ask, if they are a site's."""
 TOKEN: list[dict[str, list[str]]] = [{"token": []}]
 
 
@@ -282,7 +284,7 @@ def _consent(given: str | bool | None, site: Site) -> str:
 def preflight() -> Response | None:
     """Answer a browser's question whether another site's page may ask. Its key or token comes with the request itself,
     so all origins of all sites may ask; each site's own list is checked with the request."""
-    if not request.path.startswith("/api/v1/callbacks"):
+    if not request.path.startswith(_PUBLIC):
         return None
     origin = request.headers.get("Origin")
     known = origin is not None and request.method in ("OPTIONS", "POST") and _known_origin(origin)
@@ -311,7 +313,7 @@ def _known_origin(origin: str) -> bool:
 
 def cors(response: Response) -> Response:
     """Let the page that asked read the answer, an error too, where its origin is the site's."""
-    if request.path.startswith("/api/v1/callbacks"):
+    if request.path.startswith(_PUBLIC):
         response.vary.add("Origin")
     if g.get("cors"):
         response.headers["Access-Control-Allow-Origin"] = g.cors

@@ -10,6 +10,7 @@ from flask import Blueprint, Response
 from pydantic import BaseModel, create_model
 from sqlalchemy.orm import Session
 
+from bridge.api import calendar_shapes
 from bridge.api import tenant_shapes as shapes
 from bridge.api.contract import answer, no_content, view
 from bridge.api.parts import now, parts
@@ -94,6 +95,13 @@ OFFERS = (
         shapes.CustomerPatch,
         shapes.CustomerRow,
         shapes.CustomerQuery,
+    ),
+    _of(
+        tenants.CALENDARS,
+        calendar_shapes.CalendarNew,
+        calendar_shapes.CalendarPatch,
+        calendar_shapes.CalendarRow,
+        calendar_shapes.CalendarQuery,
     ),
     _of(tenants.SCRIPTS, shapes.ScriptNew, shapes.ScriptPatch, shapes.ScriptRow, shapes.ScriptQuery),
     Offer(

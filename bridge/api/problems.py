@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import redis
 import structlog
@@ -66,8 +67,18 @@ class Fault(BaseModel):
     message: str
 
 
+class OpenTime(BaseModel):
+    """A time that can be chosen instead of the one refused."""
+
+    wall_time: str
+    at: str
+
+
 class Problem(BaseModel):
-    """RFC 9457, with a stable `code`; `field` names what is wrong, `errors` every one of several."""
+    """RFC 9457, with a stable `code`; `field` names what is wrong, `errors` every one of several.
+
+    Where a time was refused, `slots` are the next open ones, on the clock of `timezone`.
+    """
 
     type: str = "about:blank"
     title: str
@@ -76,6 +87,8 @@ class Problem(BaseModel):
     detail: str = Field(description="a sentence for people: what happened and what to do next")
     field: str | None = None
     errors: list[Fault] = Field(default_factory=list)
+    timezone: str | None = None
+    slots: list[OpenTime] | None = None
 
 
 def problem(
@@ -86,11 +99,12 @@ def problem(
     field: str | None = None,
     errors: list[Fault] | None = None,
     headers: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> Response:
-    """A problem document as a response."""
+    """A problem document as a response; `more` are further fields of Problem."""
     faults = errors or ([Fault(field=field, code=code, message=detail)] if field else [])
     body = Problem(
-        title=title(status), status=status, code=code, detail=detail, field=field, errors=faults
+        title=title(status), status=status, code=code, detail=detail, field=field, errors=faults, **more
     )
     response = Response(
         body.model_dump_json(exclude_none=True), status=status, content_type=PROBLEM_TYPE
@@ -149,7 +163,8 @@ def _ours(error: RingbridgeError) -> Response:
         headers["WWW-Authenticate"] = 'Bearer realm="ringbridge"'
     if error.status >= 500:
         log.warning("request failed", code=code, endpoint=request.endpoint)
-    return problem(error.status, code, error.message, field=error.field, headers=headers)
+    more: dict[str, Any] = {name: error.details[name] for name in ("timezone", "slots") if name in error.details}
+    return problem(error.status, code, error.message, field=error.field, headers=headers, **more)
 
 
 def _validation(error: ValidationError) -> Response:

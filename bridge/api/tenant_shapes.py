@@ -57,6 +57,7 @@ Number = Annotated[
     Line, StringConstraints(min_length=2, max_length=40), Field(description="read in the client's region")
 ]
 Id = Annotated[Line, StringConstraints(min_length=1, max_length=36)]
+QueueName = Annotated[Line, StringConstraints(min_length=1, max_length=100)]
 PbxName = Annotated[Line, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Role = Literal["agent", "supervisor", "viewer", "administrator"]
 Username = Annotated[
@@ -205,6 +206,13 @@ class _Site(Patch):
     test_mode: bool = False
     limits: Limits = Field(default_factory=Limits)
     protection: Protection = Field(default_factory=Protection)
+    calendar_id: Id | None = Field(None, description="opening hours; with null it calls at any hour")
+    queue_calendars: Annotated[dict[QueueName, Id], Field(max_length=50)] = Field(
+        default_factory=dict, description="calendars by queue, where a queue has hours of its own"
+    )
+    when_closed: Literal["next_open", "refuse"] = Field(
+        "next_open", description='what "now" means in closed hours'
+    )
     active: bool = True
 
 
@@ -236,6 +244,9 @@ class SiteRow(Answer):
     protection: dict[str, Any]
     previous_key: str | None
     previous_key_until: datetime | None
+    calendar_id: str | None
+    queue_calendars: dict[str, Any]
+    when_closed: str
     active: bool
 
 

@@ -53,6 +53,18 @@ NEVER_AGAIN_Q850 = frozenset({1, 28})
 """The number does not exist, or is no number."""
 
 
+class TimePast(Invalid):
+    """This time is in the past; choose a later one."""
+
+    code = "time_past"
+
+
+class TooFarAhead(Invalid):
+    """This time is too far ahead; choose an earlier one."""
+
+    code = "too_far_ahead"
+
+
 @dataclass(frozen=True, slots=True)
 class Due:
     """When a callback is due, and how the visitor said it: a local wall time and its zone, or an instant."""
@@ -85,7 +97,7 @@ def due_from(when: str | None, timezone: str | None, now: datetime) -> Due:
     """Read what a visitor asked for; `when` None means now.
 
     `when` is a local time with `timezone` beside it, or RFC 3339 with an offset. Raises Invalid for a naive
-    time alone, a time in the past (a minute's grace, for slow forms) or more than 90 days ahead.
+    time alone, TimePast (a minute's grace, for slow forms), TooFarAhead for more than 90 days.
     """
     if when is None:
         if timezone is not None:
@@ -115,9 +127,9 @@ def due_from(when: str | None, timezone: str | None, now: datetime) -> Due:
     except (ValueError, OverflowError):
         raise Invalid("there is no such date or time", field="when") from None
     if due.at < now - timedelta(minutes=1):
-        raise Invalid("this time is in the past; choose a later one", field="when")
+        raise TimePast(field="when")
     if due.at > now + FARTHEST:
-        raise Invalid("this time is more than 90 days ahead; choose an earlier one", field="when")
+        raise TooFarAhead(f"this time is more than {FARTHEST.days} days ahead; choose an earlier one", field="when")
     return due
 
 

@@ -21,11 +21,11 @@ from sqlalchemy.orm import Session
 
 from bridge.domain.addresses import limit_key, wide_network
 from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
-from bridge.domain.callbacks import Due, due_from
+from bridge.domain.callbacks import Due
 from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import attempts, checking, news
+from bridge.services import attempts, calendars, checking, news, zone_rules
 from bridge.services.attempts import site_limits
 from bridge.services.permission import check_number
 from bridge.settings import Settings
@@ -72,7 +72,10 @@ class IdempotencyInProgress(Conflict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a visitor fills in. `when` and `timezone` as in `domain.callbacks.due_from`; None means now."""
+    """What a visitor fills in. `when` and `timezone` as in `domain.callbacks.due_from`; None means now.
+
+    What that means in closed hours is said by `services.calendars.place`.
+    """
 
     number: str
     name: str = ""
@@ -130,7 +133,7 @@ def create(
     """Accept a callback, in one transaction, and enqueue it where it is due now.
 
     `site` is its id, or what `find_site` has just found. One that closes meanwhile is found closed when the job runs.
-    Raises Invalid (and its kinds of `domain.numbers`), RateLimited, IdempotencyMismatch,
+    Raises Invalid (and its kinds of `domain.numbers` and `services.calendars`), RateLimited, IdempotencyMismatch,
     IdempotencyInProgress, ProofNeeded, ProofInvalid, NotFound for a site that is not there or closed, and Unavailable.
     """
     key = settings.secret_key()
@@ -293,7 +296,7 @@ def _new_callback(
 ) -> Callback:
     number = parse_number(wish.number, region)
     check_number(session, settings, site, number)
-    due = due_from(wish.when, wish.timezone, now)
+    due, calendar = calendars.place(session, site, wish.queue, wish.when, wish.timezone, now)
     ip_hash = keyed_hash(key, "ip", limit_key(ip))
     limits = site_limits(site)
     hashes = (ip_hash, keyed_hash(key, "network", wide_network(ip)), keyed_hash(key, "number", number))
@@ -311,6 +314,8 @@ def _new_callback(
         "queue": wish.queue,
         "wall_time": due.wall_time,
         "timezone": due.timezone,
+        "tzdata": zone_rules.version() if due.timezone else None,
+        "calendar_id": calendar,
         "due_at": due.at,
         "expires_at": max(due.at, now) + timedelta(hours=limits["expire_hours"]),
         "promised_at": _promise(session, settings, site, due, now),

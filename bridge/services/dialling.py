@@ -16,11 +16,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
-from bridge.domain.callbacks import instant
 from bridge.domain.errors import Invalid
 from bridge.live import mailbox
 from bridge.live.connection import DOWN
-from bridge.services import news
+from bridge.services import calendars, news
 from bridge.services.attempts import site_limits
 from bridge.services.permission import check_number
 from bridge.settings import Settings
@@ -51,6 +50,8 @@ class Claimed(StrEnum):
     GONE = "gone"
     """Ended, held by another attempt, or never there."""
     NOT_DUE = "not_due"
+    CLOSED = "closed"
+    """Outside opening hours; it waits for the next open one."""
     EXPIRED = "expired"
     REFUSED = "refused"
     """Policy says never; the callback has failed with the reason."""
@@ -162,17 +163,15 @@ def _judge(
     if site is None or not site.active:
         _end(session, row, CallbackStatus.FAILED, "site_closed", now)
         return Claimed.REFUSED
-    if row.tries == 0 and row.wall_time is not None and row.timezone is not None:
-        # The zone's rules may have changed since it was accepted; what was asked for is the wall time.
-        due = instant(row.wall_time, row.timezone)
-        if due != row.due_at:
-            row.expires_at += due - row.due_at
-            row.due_at = row.promised_at = due
+    # The zone's rules may have changed since it was accepted; what was asked for is the wall time.
+    calendars.retime(session, row)
     if row.expires_at <= now:
         _end(session, row, CallbackStatus.EXPIRED, row.reason or "not_reached_in_time", now)
         return Claimed.EXPIRED
     if row.due_at > now:
         return Claimed.NOT_DUE
+    if calendars.postpone(session, row, site, now):
+        return Claimed.CLOSED
     try:
         check_number(session, settings, site, row.number)
     except Invalid as error:

@@ -12,20 +12,19 @@ from datetime import datetime, timedelta
 
 import structlog
 from redis import Redis
-from sqlalchemy import and_, delete, exists, or_, select, update
+from sqlalchemy import and_, case, delete, exists, or_, select, update
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus
-from bridge.domain.callbacks import instant
 from bridge.domain.errors import StateError
 from bridge.live import jobs
-from bridge.services import attempts, news
+from bridge.services import attempts, calendars, news, zone_rules
 from bridge.services.attempts import HANGUP_GRACE
 from bridge.services.callbacks import DIAL_JOB
 from bridge.services.dialling import may_dial, waiting
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
-from bridge.store.models import AgentState, Attempt, Callback, NumberLock
+from bridge.store.models import AgentState, Attempt, Callback, NumberLock, Site
 from bridge.store.queries import counters, keys
 from bridge.store.queries.agents import free_count
 
@@ -46,6 +45,8 @@ class Swept:
     never_sent: int = 0
     unknown: int = 0
     freed: int = 0
+    retimed: int = 0
+    postponed: int = 0
     came_due: int = 0
     enqueued: int = 0
 
@@ -56,6 +57,8 @@ def sweep(sessions: Sessions, redis: Redis, settings: Settings, *, now: datetime
         never_sent=_never_sent(sessions, redis, now),
         unknown=_unknown(sessions, redis, now),
         freed=_free(sessions, now),
+        retimed=_retime(sessions, redis),
+        postponed=_postpone(sessions, redis, now),
         expired=_expire(sessions, redis, now),
         came_due=_come_due(sessions, redis, now),
         enqueued=_enqueue(sessions, redis, settings, now),
@@ -70,27 +73,6 @@ def tidy(sessions: Sessions, *, now: datetime) -> None:
     with sessions.begin() as session:
         keys.forget_before(session, now - _KEYS_KEPT)
         counters.forget_before(session, now - _COUNTERS_KEPT)
-
-
-def reschedule(sessions: Sessions, *, now: datetime) -> int:
-    """Move callbacks of a chosen time to where their zone's rules, perhaps changed, put it now; says how many."""
-    moved = 0
-    with sessions.begin() as session:
-        rows = session.scalars(
-            select(Callback).where(
-                Callback.status == str(CallbackStatus.SCHEDULED),
-                Callback.held_by.is_(None),
-                Callback.wall_time.is_not(None),
-                Callback.timezone.is_not(None),
-            )
-        )
-        for row in rows:
-            due = instant(row.wall_time or "", row.timezone or "")
-            if due != row.due_at:
-                row.expires_at += due - row.due_at
-                row.due_at = row.promised_at = due
-                moved += 1
-    return moved
 
 
 def _each(
@@ -206,6 +188,63 @@ def _free(sessions: Sessions, now: datetime) -> int:
         return locks + changed(session, update(AgentState).where(held).values(reserved_by=None))
 
 
+def _retime(sessions: Sessions, redis: Redis) -> int:
+    """Callbacks of a chosen time, reckoned by other rules of their zone than those installed now."""
+    rules = zone_rules.refresh()
+    condition = and_(
+        Callback.status == str(CallbackStatus.SCHEDULED),
+        Callback.held_by.is_(None),
+        Callback.wall_time.is_not(None),
+        Callback.timezone.is_not(None),
+        or_(Callback.tzdata.is_(None), Callback.tzdata != rules),
+    )
+
+    def find(session: Session) -> list[str]:
+        return list(session.scalars(select(Callback.id).where(condition).limit(_BATCH)))
+
+    def act(session: Session, callback: str) -> bool:
+        row = session.scalar(select(Callback).where(Callback.id == callback, condition).with_for_update())
+        return row is not None and calendars.retime(session, row)
+
+    return _each(sessions, redis, find, act)
+
+
+def _postpone(sessions: Sessions, redis: Redis, now: datetime) -> int:
+    """Callbacks that are due in closed hours, before their wait there could make them expire."""
+    due = and_(
+        Callback.status.in_([str(CallbackStatus.SCHEDULED), str(CallbackStatus.QUEUED)]),
+        Callback.due_at <= now,
+        Callback.expires_at > now,
+        Callback.held_by.is_(None),
+    )
+
+    def find(session: Session) -> list[str]:
+        # Few sites, however many callbacks wait; a site without a calendar is never closed.
+        kept = or_(Site.calendar_id.is_not(None), Callback.queue.is_not(None))
+        pairs = session.execute(
+            select(Callback.site_id, Callback.queue)
+            .join(Site, Site.id == Callback.site_id)
+            .where(due, kept)
+            .distinct()
+        )
+        closed = calendars.closed_queues(session, [(site, queue) for site, queue in pairs], now)
+        found: list[str] = []
+        for site, queue in closed:
+            same = Callback.queue.is_(None) if queue is None else Callback.queue == queue
+            of_site = and_(due, Callback.site_id == site, same)
+            found += session.scalars(select(Callback.id).where(of_site).limit(_BATCH))
+        return found
+
+    def act(session: Session, callback: str) -> bool:
+        row = session.scalar(select(Callback).where(Callback.id == callback, due).with_for_update())
+        site = session.get(Site, row.site_id) if row is not None else None
+        if row is None or site is None:
+            return False
+        return calendars.postpone(session, row, site, now) and row.due_at > now
+
+    return _each(sessions, redis, find, act)
+
+
 def _expire(sessions: Sessions, redis: Redis, now: datetime) -> int:
     condition = and_(
         Callback.expires_at <= now,
@@ -254,9 +293,13 @@ def _come_due(sessions: Sessions, redis: Redis, now: datetime) -> int:
             session,
             update(Callback)
             .where(Callback.id == callback, condition)
-            .values(status=str(CallbackStatus.QUEUED)),
+            .values(
+                status=str(CallbackStatus.QUEUED),
+                # That it had to wait for opening hours is no reason for what comes now.
+                reason=case((Callback.reason == calendars.OUTSIDE_HOURS, None), else_=Callback.reason),
+            ),
         )
-        row = session.get(Callback, callback)
+        row = session.get(Callback, callback, populate_existing=True)
         if won and row is not None:
             news.note_callback(session, row)
         return bool(won)

@@ -1,4 +1,4 @@
-"""What an administrator keeps for each client company: clients, DIDs, sites, customers, scripts."""
+"""What an administrator keeps for each client company: clients, DIDs, sites, customers, calendars, scripts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from bridge.domain import hours
 from bridge.domain.errors import Conflict, Invalid, NotFound
 from bridge.domain.numbers import parse_number
-from bridge.services import audit
+from bridge.services import audit, calendars
 from bridge.services.access import ADMINISTRATORS, EVERYONE, LEADERS, STAFF, Access, Role
 from bridge.services.paging import Page, page_of
-from bridge.store.models import Client, Customer, CustomerNumber, Did, Script, Site
+from bridge.store.models import Calendar, Client, Customer, CustomerNumber, Did, Script, Site
 
 Row = Any
 """A row of one of the tables below; which one is the collection's business."""
@@ -54,9 +55,10 @@ SITES = Collection(
 CUSTOMERS = Collection(
     "customers", "customer", Customer, EVERYONE, STAFF, ("client_id", "name", "company", "email", "reference")
 )
+CALENDARS = Collection("calendars", "calendar", Calendar, EVERYONE, LEADERS, ("client_id", "name"))
 SCRIPTS = Collection("scripts", "script", Script, EVERYONE, LEADERS, ("client_id", "name", "version"))
 
-COLLECTIONS = (CLIENTS, DIDS, SITES, CUSTOMERS, SCRIPTS)
+COLLECTIONS = (CLIENTS, DIDS, SITES, CUSTOMERS, CALENDARS, SCRIPTS)
 
 
 def find(
@@ -158,6 +160,8 @@ def remove(db: Session, access: Access, kind: Collection, now: datetime, row_id:
     """Delete a row that nothing refers to; else the foreign keys refuse it, which the caller hears as Conflict."""
     access.require(kind.writers)
     row = get(db, access, kind, row_id)
+    if kind is CALENDARS:
+        _check_unused(db, row)
     _record(db, access, kind, now, "delete", row, {})
     db.delete(row)
     db.flush()
@@ -209,7 +213,38 @@ def _prepare(
         script = db.get(Script, script_id)
         if script is None or script.client_id != client_id:
             raise Invalid("this client has no such script", field="script_id")
+    if kind is SITES:
+        _check_calendars(db, columns, client_id)
+    if kind is CALENDARS:
+        _check_hours(db, columns, row_id)
     _check_unique(db, kind, columns, row_id)
+
+
+def _check_calendars(db: Session, columns: Mapping[str, Any], client_id: str | None) -> None:
+    queues = columns.get("queue_calendars") or {}
+    named = [("calendar_id", columns.get("calendar_id"))]
+    named += [(f"queue_calendars.{queue}", calendar) for queue, calendar in queues.items()]
+    for name, calendar_id in named:
+        if calendar_id is None:
+            continue
+        # Held until the commit, so that it is not deleted meanwhile.
+        found = select(Calendar.id).where(Calendar.id == calendar_id, Calendar.client_id == client_id)
+        if db.scalar(found.with_for_update()) is None:
+            raise Invalid("this client has no such calendar", field=name[:200])
+
+
+def _check_hours(db: Session, columns: Mapping[str, Any], row_id: str | None) -> None:
+    """The calendar as it will be; a change sees what stays too."""
+    row = db.get(Calendar, row_id) if row_id is not None else None
+    before = {name: getattr(row, name) for name in calendars.COLUMNS} if row is not None else {}
+    hours.read({**before, **columns})
+
+
+def _check_unused(db: Session, row: Calendar) -> None:
+    db.refresh(row, with_for_update=True)
+    sites = db.scalars(select(Site).where(Site.client_id == row.client_id))
+    if any(row.id == site.calendar_id or row.id in site.queue_calendars.values() for site in sites):
+        raise Conflict("a site keeps these hours; give it other ones first", code="in_use")
 
 
 def _number(text: str, client: Client | None, name: str) -> str:

@@ -155,6 +155,24 @@ class Session(Base):
     expires_at: Mapped[datetime]
 
 
+class Calendar(_Row, Base):
+    """Opening hours; `domain.hours.read` says what the columns mean."""
+
+    __tablename__ = "calendars"
+    client_id: Mapped[str] = _client()
+    name: Mapped[str] = mapped_column(String(200))
+    timezone: Mapped[str] = mapped_column(String(64))
+    weekly: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """By day ("monday"): a list of {opens, closes, agents}."""
+    special_days: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    """{date, name, hours}, stronger than holidays and the week."""
+    country: Mapped[str | None] = mapped_column(String(2))
+    subdivision: Mapped[str | None] = mapped_column(String(20))
+    slot_minutes: Mapped[int] = mapped_column(default=30)
+    agents: Mapped[int | None]
+    ahead_days: Mapped[int] = mapped_column(default=14)
+
+
 class Site(_Row, Base):
     """A web site whose form asks for callbacks."""
 
@@ -179,6 +197,12 @@ class Site(_Row, Base):
     """The key before this one, so that a page that still sends it is told what is wrong."""
     previous_key_until: Mapped[datetime | None]
     """Until when it is still good."""
+    calendar_id: Mapped[str | None] = mapped_column(String(36))
+    """Opening hours; None calls at any hour. No foreign key: who deletes a calendar is told of its sites."""
+    queue_calendars: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Calendar ids by queue, where a queue has hours of its own."""
+    when_closed: Mapped[str] = mapped_column(String(10), default="next_open")
+    """What "now" means in closed hours: next_open, or refuse."""
     active: Mapped[bool] = mapped_column(default=True)
 
 
@@ -216,6 +240,10 @@ class Callback(_Row, Base):
     wall_time: Mapped[str | None] = mapped_column(String(32))
     """The local time asked for, as written; None for now."""
     timezone: Mapped[str | None] = mapped_column(String(64))
+    tzdata: Mapped[str | None] = mapped_column(String(20))
+    """The release of the zones' rules by which `due_at` was reckoned from the wall time; None for an unknown one."""
+    calendar_id: Mapped[str | None] = mapped_column(String(36))
+    """The calendar in whose slot it lies."""
     due_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     promised_at: Mapped[datetime | None]
@@ -231,7 +259,10 @@ class Callback(_Row, Base):
     consent_at: Mapped[datetime | None]
     ip_hash: Mapped[str] = mapped_column(String(64), default="")
     ended_at: Mapped[datetime | None]
-    __table_args__ = (Index("ix_callbacks_due", "status", "due_at"),)
+    __table_args__ = (
+        Index("ix_callbacks_due", "status", "due_at"),
+        Index("ix_callbacks_slot", "calendar_id", "due_at", **_only("calendar_id IS NOT NULL")),
+    )
 
 
 class Attempt(_Row, Base):

@@ -26,6 +26,18 @@ def make(web: Web, token: str, path: str, **body: Any) -> dict[str, Any]:
     return answer.get_json()
 
 
+def hours_of(day: str, *spans: tuple[str, str]) -> dict[str, Any]:
+    """A calendar's body with the hours of one day."""
+    hours = [{"opens": opens, "closes": closes} for opens, closes in spans]
+    return {"client_id": "CLIENT", "name": "x", "timezone": "UTC", "weekly": {day: hours}}
+
+
+def special_of(*days: str) -> dict[str, Any]:
+    """A calendar's body that is closed on these days."""
+    days_off = [{"date": day} for day in days]
+    return {"client_id": "CLIENT", "name": "x", "timezone": "UTC", "special_days": days_off}
+
+
 def test_a_client_company_with_all_that_is_its_own(web: Web, admin: str) -> None:
     client = make(web, admin, "clients", name="Smith & Sons, {Ltd} | $5", timezone="America/New_York",
                   card={"hours": "9-5"})  # fmt: skip
@@ -74,6 +86,37 @@ def test_what_is_in_use_is_not_deleted(web: Web, admin: str) -> None:
     assert code(web.ask("GET", f"/api/v1/clients/{client}", admin))[:2] == (404, "not_found")
 
 
+def test_hours_that_a_site_keeps_are_not_deleted(web: Web, admin: str) -> None:
+    client, other = make(web, admin, "clients", name="A")["id"], make(web, admin, "clients", name="B")["id"]
+    body = {"client_id": client, "name": "Office", "timezone": "Europe/Berlin", "country": "DE"}
+    first, second = (make(web, admin, "calendars", **body)["id"] for _ in range(2))
+    foreign = make(web, admin, "calendars", **{**body, "client_id": other})["id"]
+    site = make(web, admin, "sites", client_id=client, name="s", calendar_id=first, queue_calendars={"x": second})
+    assert (site["calendar_id"], site["queue_calendars"], site["when_closed"]) == (first, {"x": second}, "next_open")
+    for row in (first, second):
+        assert code(web.ask("DELETE", f"/api/v1/calendars/{row}", admin))[:2] == (409, "in_use")
+    path = f"/api/v1/sites/{site['id']}"
+    assert code(web.ask("PATCH", path, admin, json={"calendar_id": foreign}))[::2] == (422, "calendar_id")
+    assert web.ask("PATCH", path, admin, json={"calendar_id": None, "queue_calendars": {}}).status_code == 200
+    for row in (first, second):
+        assert web.ask("DELETE", f"/api/v1/calendars/{row}", admin).status_code == 204
+
+
+def test_a_changed_calendar_must_still_make_sense(web: Web, admin: str) -> None:
+    client = make(web, admin, "clients", name="A")["id"]
+    made = make(web, admin, "calendars", client_id=client, name="Office", timezone="Europe/Berlin", country="DE",
+                subdivision="BY", weekly={"monday": [{"opens": "09:00", "closes": "24:00"}]})  # fmt: skip
+    assert made["weekly"]["monday"] == [{"opens": "09:00", "closes": "24:00", "agents": None}]
+    assert (made["slot_minutes"], made["ahead_days"], made["agents"]) == (30, 14, None)
+    path = f"/api/v1/calendars/{made['id']}"
+    assert code(web.ask("PATCH", path, admin, json={"country": "PL"}))[::2] == (422, "subdivision")
+    changed = web.ask("PATCH", path, admin, json={"country": "PL", "subdivision": None}).get_json()
+    assert (changed["country"], changed["subdivision"], changed["timezone"]) == ("PL", None, "Europe/Berlin")
+    week = {"friday": [{"opens": "10:00", "closes": "11:00"}]}
+    changed = web.ask("PATCH", path, admin, json={"weekly": week}).get_json()
+    assert changed["weekly"]["monday"] == [] and len(changed["weekly"]["friday"]) == 1
+
+
 def test_what_must_be_unique_names_its_field(web: Web, admin: str) -> None:
     client = make(web, admin, "clients", name="A")["id"]
     make(web, admin, "dids", client_id=client, number="+12125550101")
@@ -119,6 +162,26 @@ def test_what_must_be_unique_names_its_field(web: Web, admin: str) -> None:
         ("sites", {"client_id": "CLIENT", "name": "x", "limits": {"tries": 1.5}}, "limits.tries"),
         ("sites", {"client_id": "CLIENT", "name": "x", "order": "both"}, "order"),
         ("sites", {"client_id": "CLIENT", "name": "x", "caller_id": "911"}, "caller_id"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "calendar_id": "nope"}, "calendar_id"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "queue_calendars": {"q": "nope"}}, "queue_calendars.q"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "when_closed": "call"}, "when_closed"),
+        ("calendars", {"client_id": "CLIENT", "name": "x"}, "timezone"),
+        ("calendars", {"client_id": "CLIENT", "name": "x", "timezone": "Mars/Base"}, "timezone"),
+        ("calendars", hours_of("monday", ("09:00", "25:00")), "weekly.monday.0.closes"),
+        ("calendars", hours_of("monday", ("24:00", "24:00")), "weekly.monday.0.opens"),
+        ("calendars", hours_of("monday", ("17:00", "09:00")), "weekly.monday.0.closes"),
+        ("calendars", hours_of("monday", ("09:00", "12:00"), ("11:59", "13:00")), "weekly.monday.1.opens"),
+        ("calendars", hours_of("mondays", ("09:00", "12:00")), "weekly.mondays"),
+        ("calendars", special_of("2026-02-30"), "special_days.0.date"),
+        ("calendars", special_of("2026-12-24", "2026-12-24"), "special_days.1.date"),
+        ("calendars", special_of("24.12.2026"), "special_days.0.date"),
+        ("calendars", {**special_of(), "country": "XX"}, "country"),
+        ("calendars", {**special_of(), "country": "DE", "subdivision": "ZZ"}, "subdivision"),
+        ("calendars", {**special_of(), "subdivision": "BY"}, "subdivision"),
+        ("calendars", {**special_of(), "slot_minutes": 1}, "slot_minutes"),
+        ("calendars", {**special_of(), "agents": -1}, "agents"),
+        ("calendars", {**special_of(), "ahead_days": 91}, "ahead_days"),
+        ("calendars", {**special_of(), "colour": "red"}, "colour"),
         ("customers", {"client_id": "CLIENT", "numbers": ["12"]}, "numbers.0"),
         ("customers", {"client_id": "CLIENT", "email": "no"}, "email"),
         ("agents", {"username": "a b", "password": "long enough", "name": "x", "role": "agent"}, "username"),
@@ -239,10 +302,11 @@ def test_roles_may_do_what_they_may(web: Web, admin: str) -> None:
         "dids": {"client_id": client, "number": "+12125550101"},
         "sites": {"client_id": client, "name": "x"},
         "customers": {"client_id": client, "name": "x"},
+        "calendars": {"client_id": client, "name": "x", "timezone": "UTC"},
         "scripts": {"client_id": client, "name": "x", "body": "x"},
         "agents": {"username": "new", "password": "long enough", "name": "x", "role": "agent"},
     }
-    may = {"agent": {"customers"}, "supervisor": {"customers", "scripts"}, "viewer": set()}
+    may = {"agent": {"customers"}, "supervisor": {"customers", "scripts", "calendars"}, "viewer": set()}
     for role, token in tokens.items():
         for path, body in new.items():
             status = web.ask("POST", f"/api/v1/{path}", token, json=body).status_code
@@ -271,6 +335,7 @@ def tenant(web: Web, admin: str, name: str, number: str) -> dict[str, str]:
         "scripts": script,
         "dids": make(web, admin, "dids", client_id=client, number=number)["id"],
         "sites": make(web, admin, "sites", client_id=client, name=f"secret of {name}")["id"],
+        "calendars": make(web, admin, "calendars", client_id=client, name=f"secret of {name}", timezone="UTC")["id"],
         "customers": make(
             web, admin, "customers", client_id=client, name=f"secret of {name}", numbers=[number]
         )["id"],
@@ -338,6 +403,7 @@ def _fitting(
             "dids": {"client_id": theirs["clients"], "number": "+12125550109"},
             "sites": {"client_id": theirs["clients"], "name": "x"},
             "customers": {"client_id": theirs["clients"], "name": "x"},
+            "calendars": {"client_id": theirs["clients"], "name": "x", "timezone": "UTC"},
             "scripts": {"client_id": theirs["clients"], "name": "x", "body": "x"},
             "agents": {
                 "username": "new", "password": "long enough", "name": "x", "role": "agent",

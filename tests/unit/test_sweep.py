@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import zoneinfo
 from datetime import timedelta
+from importlib import resources
+from pathlib import Path
 
 import pytest
 from doubles.company import (
@@ -24,7 +27,7 @@ from rig import until
 from sqlalchemy import func, select
 
 from bridge.domain.attempts import AttemptState
-from bridge.services import callbacks, dialling, scheduler, sweeping
+from bridge.services import callbacks, dialling, scheduler, sweeping, zone_rules
 from bridge.services.sweeping import Swept
 from bridge.settings import Settings
 from bridge.store.database import Sessions
@@ -197,10 +200,47 @@ def test_new_rules_of_a_zone_move_what_waits(company: Sessions, redis: Redis, se
     made = ask(company, redis, settings, when="2026-05-05T09:00", timezone="America/New_York")
     due = callback(company, made.id).due_at
     with company.begin() as session:
-        session.get_one(Callback, made.id).due_at = due + timedelta(hours=1)
-    assert sweeping.reschedule(company, now=NOW) == 1
-    assert callback(company, made.id).due_at == due
-    assert sweeping.reschedule(company, now=NOW) == 0
+        row = session.get_one(Callback, made.id)
+        assert row.tzdata == zone_rules.version()
+        row.due_at, row.tzdata = due + timedelta(hours=1), "2001a"
+    redis.delete("rb:screens")
+    assert sweeping.sweep(company, redis, settings, now=NOW) == Swept(retimed=1)
+    row = callback(company, made.id)
+    assert (row.due_at, row.promised_at, row.tzdata) == (due, due, zone_rules.version())
+    assert [f["event"] for _, f in redis.xrange("rb:screens")] == ["status", "board"]
+    assert sweeping.sweep(company, redis, settings, now=NOW) == Swept()
+
+
+def test_rules_installed_while_we_run_are_noticed(
+    company: Sessions, redis: Redis, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Berlin takes Moscow's rules: what waits for a wall time in Berlin comes an hour earlier."""
+    made = ask(company, redis, settings, when="2026-05-05T09:00", timezone="Europe/Berlin")
+    was = callback(company, made.id).due_at
+    (tmp_path / "tzdata.zi").write_text("# version 2099z\n# rest\n", encoding="ascii")
+    (tmp_path / "Europe").mkdir()
+    old = resources.files("tzdata.zoneinfo").joinpath("Europe/Moscow").read_bytes()
+    (tmp_path / "Europe" / "Berlin").write_bytes(old)
+    try:
+        zoneinfo.reset_tzpath([str(tmp_path)])
+        assert sweeping.sweep(company, redis, settings, now=NOW) == Swept(retimed=1)
+        row = callback(company, made.id)
+        assert (row.due_at, row.tzdata) == (was - timedelta(hours=1), "2099z")
+    finally:
+        zoneinfo.reset_tzpath()
+        zone_rules.refresh()
+    assert sweeping.sweep(company, redis, settings, now=NOW) == Swept(retimed=1)
+    assert callback(company, made.id).due_at == was
+
+
+def test_a_zone_that_is_gone_leaves_the_time(company: Sessions, redis: Redis, settings: Settings) -> None:
+    made = ask(company, redis, settings, when="2026-05-05T09:00", timezone="Europe/Berlin")
+    was = callback(company, made.id).due_at
+    with company.begin() as session:
+        row = session.get_one(Callback, made.id)
+        row.timezone, row.tzdata = "Mars/Olympus", None
+    assert sweeping.sweep(company, redis, settings, now=NOW) == Swept()
+    assert (callback(company, made.id).due_at, callback(company, made.id).tzdata) == (was, zone_rules.version())
 
 
 def test_the_scheduler_keeps_the_queue_short(settings: Settings, redis: Redis) -> None:
