@@ -44,6 +44,12 @@ def spawn(argv: Sequence[str], *, cwd: Path, output: Path, environ: Mapping[str,
     return Identity(process.pid, began)
 
 
+def identify(pid: int) -> Identity | None:
+    """The process that has this id now; None where there is none."""
+    began = _began(pid)
+    return None if began is None else Identity(pid, began)
+
+
 def alive(identity: Identity) -> bool:
     """Whether that very process runs; a zombie does not."""
     reap(identity.pid)
