@@ -32,7 +32,7 @@ from tests.faults.chaos.rounds import Options, Run, State, clean
 LONG = bool(os.environ.get("RINGBRIDGE_LONG"))
 SEED = int(os.environ.get("RINGBRIDGE_CHAOS_SEED", str(time.time_ns() % 1_000_000)))
 ROUNDS = int(os.environ.get("RINGBRIDGE_CHAOS_ROUNDS", "30" if LONG else "10"))
-SECONDS, SETTLE = (20.0, 300.0) if LONG else (3.0, 45.0)
+SECONDS, SETTLE, LATER = (20.0, 300.0, 200.0) if LONG else (5.0, 150.0, 1.0)
 
 pytestmark = pytest.mark.faults
 
@@ -48,7 +48,7 @@ def test_no_harm_dials_twice_or_loses_a_callback(pbx: str, tmp_path: Path) -> No
             pytest.skip(str(reason))
     # pytest -s shows it; every failure names it too.
     print(f"RINGBRIDGE_CHAOS_SEED={SEED}")
-    told = Run(tmp_path, Options(ROUNDS, SEED, SECONDS, SETTLE, pbx), print).run()
+    told = Run(tmp_path, Options(ROUNDS, SEED, SECONDS, SETTLE, LATER, pbx), print).run()
     print(json.dumps(told))
     assert clean(told), f"RINGBRIDGE_CHAOS_SEED={SEED}\n{json.dumps(told, indent=1)}\nlogs in {tmp_path}"
     assert told["rounds"] == ROUNDS and told["kills"] and told["invites"] and told["callbacks"] >= ROUNDS

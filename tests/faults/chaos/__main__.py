@@ -32,8 +32,9 @@ def main() -> int:
         seed = time.time_ns() % 1_000_000
     _say(f"seed {seed}, folder {folder}")
     options = Options(
-        arguments.rounds, seed, arguments.seconds, arguments.settle, arguments.pbx, arguments.database, arguments.redis
-    )
+        arguments.rounds, seed, arguments.seconds, arguments.settle, arguments.settle,
+        arguments.pbx, arguments.database, arguments.redis,
+    )  # fmt: skip
     # A SIGTERM ends the run as Ctrl-C does: everything is taken down, and --resume goes on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

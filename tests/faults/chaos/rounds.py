@@ -37,6 +37,8 @@ class Options:
     """The most that a round takes; half of it is harmed."""
     settle: float = 240.0
     """How long, after the last round, callbacks may take to end."""
+    later: float = 240.0
+    """A try that is due so long after the last round, or later, is not waited for."""
     pbx: str = "asterisk"
     database: str | None = None
     redis: str | None = None
@@ -159,7 +161,7 @@ class Run:
         floor = self.floor
         floor.harm.mend(everything=True)
         end = time.monotonic() + self.options.settle
-        last = datetime.fromtimestamp(time.time() + self.options.settle, UTC)
+        last = datetime.fromtimestamp(time.time() + self.options.later, UTC)
         pace = threading.Event()
         while not floor.ready() and time.monotonic() < end + _REST_SECONDS:
             floor.harm.mend()
