@@ -32,7 +32,7 @@ from tests.faults.chaos.rounds import Options, Run, State, clean
 LONG = bool(os.environ.get("RINGBRIDGE_LONG"))
 SEED = int(os.environ.get("RINGBRIDGE_CHAOS_SEED", str(time.time_ns() % 1_000_000)))
 ROUNDS = int(os.environ.get("RINGBRIDGE_CHAOS_ROUNDS", "30" if LONG else "10"))
-SECONDS, SETTLE, LATER = (20.0, 300.0, 200.0) if LONG else (5.0, 150.0, 1.0)
+SECONDS, SETTLE, LATER = (20.0, 300.0, 200.0) if LONG else (4.0, 150.0, 1.0)
 
 pytestmark = pytest.mark.faults
 

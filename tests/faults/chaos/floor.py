@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import threading
 from datetime import UTC, datetime
@@ -162,10 +163,16 @@ class Floor:
         """`up` runs, and all its parts are well."""
         assert self.stack is not None
         process = self.stack.process
-        try:
-            return process is not None and process.poll() is None and self.stack.ready()
-        except (*AWAY, AssertionError):
+        if process is None or process.poll() is not None:
             return False
+        connection = http.client.HTTPConnection("127.0.0.1", self.stack.port, timeout=1)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except AWAY:
+            return False
+        finally:
+            connection.close()
 
 
 class _Stack(Stack):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,9 +21,6 @@ from bridge.live.connection import DOWN
 from ringbridge_lab.lab import Lab
 
 from .plan import PROCESSES, Blow
-
-KILLS = ("kill", "kill pbx", "kill up")
-"""The ways that end a process by kill -9."""
 
 
 class Harm:
@@ -37,13 +36,10 @@ class Harm:
         self.done: list[str] = []
         self._due: list[tuple[float, Callable[[], None]]] = []
         """What mends, and when."""
+        self._slow = ThreadPoolExecutor(1)
+        """Commands, which take seconds on a busy machine; one after the other."""
         self._down: set[str] = set()
         """What is harmed already, and is not harmed again before it is mended."""
-
-    @property
-    def kills(self) -> dict[str, int]:
-        """kill -9 by what was killed."""
-        return {what.removeprefix("kill "): n for what, n in sorted(self.counts.items()) if what.startswith("kill ")}
 
     def blow(self, blow: Blow) -> None:
         """Do it."""
@@ -69,19 +65,19 @@ class Harm:
 
     def mend(self, *, everything: bool = False) -> None:
         """Whatever was broken long enough; `up` is started again where it ended."""
-        now = float("inf") if everything else time.monotonic()
-        for entry in [entry for entry in self._due if entry[0] <= now]:
-            self._due.remove(entry)
-            entry[1]()
+        self.undo(everything=everything)
         process = self.stack.process
         if process is not None and process.poll() is not None:
             # Refused as long as what the killed one left is still being ended: then once more, at the next turn.
             self.stack.up(ready=False)
 
-    @property
-    def whole(self) -> bool:
-        """Nothing is left to mend."""
-        return not self._due
+    def undo(self, *, everything: bool = False) -> None:
+        """End what was to last so long: freezes, cuts, locks."""
+        now = float("inf") if everything else time.monotonic()
+        due = [entry for entry in self._due if entry[0] <= now]
+        self._due = [entry for entry in self._due if entry not in due]
+        for _, act in due:
+            act()
 
     def _later(self, seconds: float, mend: Callable[[], None]) -> None:
         self._due.append((time.monotonic() + seconds, mend))
@@ -183,13 +179,22 @@ class Harm:
         return 1
 
     def _stop_dialing(self, blow: Blow) -> int:
-        self.switch("stop")
-        self._later(blow.seconds, lambda: self.switch("start"))
+        self._slow.submit(self._switch, "stop")
+
+        def start() -> None:
+            self._slow.submit(self._switch, "start")
+
+        self._later(blow.seconds, start)
         return 1
 
-    def switch(self, way: str) -> None:
-        """`ringbridge dialing start` or `stop`, where that can be said."""
-        with suppress(AssertionError):
+    def rest(self) -> None:
+        """Mend everything, for good: dialling is on."""
+        self.mend(everything=True)
+        self._slow.shutdown()
+        self._switch("start")
+
+    def _switch(self, way: str) -> None:
+        with suppress(AssertionError, subprocess.TimeoutExpired):
             self.stack.command("dialing", way)
 
 

@@ -104,7 +104,7 @@ class Run:
             return self._report(threads)
         finally:
             floor.over.set()
-            floor.harm.mend(everything=True)
+            floor.harm.undo(everything=True)
             floor.visitors.leave()
             for thread in threads:
                 thread.join()
@@ -129,7 +129,7 @@ class Run:
                 pace.wait(0.05)
         floor.harm.mend(everything=True)
         # What is not settled by then goes on in the next round, and is judged at the end.
-        while time.monotonic() - began < seconds - _ROUND_SLACK and (floor.visitors.busy or self._open()):
+        while time.monotonic() - began < seconds - _ROUND_SLACK and self._restless():
             floor.harm.mend()
             pace.wait(0.2)
         took = time.monotonic() - began
@@ -138,6 +138,9 @@ class Run:
         self._keep()
         harms = "; ".join(floor.harm.done[first:])
         self.say(f"round {number}/{self.options.rounds}: {took:.1f} s, {self._open()} open; {harms}")
+
+    def _restless(self) -> bool:
+        return self.floor.visitors.busy or bool(self._open()) or not self.floor.ready()
 
     def _keep(self) -> None:
         self.state.harms = dict(self.before + self.floor.harm.counts)
@@ -159,14 +162,13 @@ class Run:
     def _settle(self) -> None:
         """Nothing is harmed any more: everything comes to its end by itself, or waits for a later try."""
         floor = self.floor
-        floor.harm.mend(everything=True)
+        floor.harm.rest()
         end = time.monotonic() + self.options.settle
         last = datetime.fromtimestamp(time.time() + self.options.later, UTC)
         pace = threading.Event()
         while not floor.ready() and time.monotonic() < end + _REST_SECONDS:
             floor.harm.mend()
             pace.wait(0.3)
-        floor.harm.switch("start")
         while (floor.visitors.busy or self._open(last)) and time.monotonic() < end:
             floor.harm.mend()
             pace.wait(0.3)
