@@ -27,7 +27,9 @@ from .plan import NUMBERS
 
 PHONES = ("101", "102", "103", "104", "105")
 # As much as a site may allow. The first kind of site gives up after one try.
-_MOST = {"per_ip_hour": 100_000, "per_number_day": 1000, "per_site_hour": 1_000_000}
+_MOST = {
+    "per_ip_hour": 100_000, "per_network_hour": 1_000_000, "per_number_day": 1000, "per_site_hour": 1_000_000,
+}  # fmt: skip
 SITES = ({"tries": 1}, {"tries": 3, "retry_minutes": [1]})
 
 
