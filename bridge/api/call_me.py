@@ -6,9 +6,11 @@ Pages of other sites may send their own plain form to it. Its answer is always a
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,6 +18,7 @@ from flask import Blueprint, Response, abort, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
+import bridge.screen
 from bridge.api import auth
 from bridge.api.callbacks import CallbackNew, accept
 from bridge.api.parts import now, parts
@@ -31,17 +34,10 @@ blueprint = Blueprint("call_me", __name__)
 _SENT = ("number", "name", "note", "when", "page_url", "queue", "website", "proof")
 """Fields of the plain form that go on as they are; what else a page sends with them is its own matter."""
 _SHOWN = ("number", "name", "note", "when")
-WORDS: Mapping[str, tuple[str, str]] = {
-    "scheduled": ("Your callback is booked", "We call you on {at}."),
-    "queued": ("We have your wish", "Your phone rings as soon as someone is free."),
-    "calling_agent": ("Calling our agent", "Keep your phone at hand."),
-    "calling_customer": ("Your phone rings now", "Please answer it."),
-    "connected": ("You are connected", ""),
-    "done": ("Thank you for the call", ""),
-    "failed": ("We could not reach you", "You can ask again, or call us."),
-    "cancelled": ("Nobody will call you", "You cancelled this callback."),
-    "expired": ("Nobody was free in time", "We are sorry. Please ask again, or call us."),
-}
+_WORDS: dict[str, dict[str, Any]] = json.loads(
+    (Path(bridge.screen.__file__).parent / "static" / "widget" / "words.json").read_text(encoding="utf-8")
+)
+"""What the widget says, and what a page without scripts says beside, by language."""
 
 
 @blueprint.get("/call-me/<site_key>")
@@ -61,11 +57,12 @@ def ask(site_key: str) -> AnyResponse:
         body, key = _body(shop, sent)
         made = accept(body, key)
     except ValidationError as error:
-        faults = {fault.field: fault.message for fault in faults_of(error)}
+        faults = {fault.field: _said(fault.code, fault.message) for fault in faults_of(error)}
         return Response(_form(shop, sent, faults), 422)
     except RingbridgeError as error:
         field = "when" if error.field == "timezone" else error.field
-        return Response(_form(shop, sent, {field or "": error.message}), error.status)
+        told = _said(str(error.details.get("code") or error.code), error.message)
+        return Response(_form(shop, sent, {field or "": told}), error.status)
     return _to_progress(site_key, made.id, made.token)
 
 
@@ -84,7 +81,7 @@ def cancel(site_key: str, callback_id: str) -> str | AnyResponse:
     try:
         callbacks.cancel(parts().database, parts().redis, callback_id, now=now())
     except Conflict as error:
-        return Response(_progress(shop, callback_id, token, error.message), error.status)
+        return Response(_progress(shop, callback_id, token, _said(error.code, error.message)), error.status)
     return _to_progress(site_key, callback_id, token)
 
 
@@ -129,13 +126,15 @@ def _body(shop: callbacks.OpenSite, sent: Mapping[str, str]) -> tuple[CallbackNe
 def _form(shop: callbacks.OpenSite, sent: Mapping[str, str], faults: Mapping[str, str]) -> str:
     # What is said at no field of the page is said above its button.
     known = {*_SHOWN, "consent"}
-    other = " ".join(_sentence(text) for field, text in faults.items() if field not in known)
+    other = " ".join(text for field, text in faults.items() if field not in known)
     return render_template(
         "call_me.html",
         site=shop.site,
         client=_client(shop),
+        language=_language(),
+        words=_words(),
         sent={name: sent.get(name, "") for name in _SHOWN},
-        faults={field: _sentence(text) for field, text in faults.items() if field in known},
+        faults={field: text for field, text in faults.items() if field in known},
         fault=other,
         key=secrets.token_hex(16),
     )
@@ -144,19 +143,24 @@ def _form(shop: callbacks.OpenSite, sent: Mapping[str, str], faults: Mapping[str
 def _progress(shop: callbacks.OpenSite, callback_id: str, token: str, fault: str = "") -> str:
     callbacks.check_token(parts().settings, callback_id, token)
     found = callbacks.get(parts().database, callback_id)
-    title, more = WORDS.get(found.status, (found.status, ""))
-    if found.status == "queued" and found.promised_at is not None:
-        more = "Expect your phone to ring by {at}."
+    words = _words()
+    title, soon, more = words["status"].get(found.status, (found.status, "", ""))
+    if found.status == "scheduled":
+        more = words["plain"]["later"]
+    elif found.status == "queued" and found.promised_at is not None:
+        more = soon
     over = CallbackStatus(found.status) in CALLBACK_ENDED
     return render_template(
         "call_me_progress.html",
         site=shop.site,
         client=_client(shop),
+        language=_language(),
+        words=_words(),
         id=callback_id,
         token=token,
         title=title,
-        more=more.format(at=_shown(found.promised_at, shop.site.timezone)),
-        fault=_sentence(fault),
+        more=more.replace("{0}", _shown(found.promised_at, shop.site.timezone)),
+        fault=fault,
         over=over,
         cancellable=not over and found.status != "connected",
     )
@@ -167,7 +171,7 @@ def _shown(at: datetime | None, timezone: str) -> str:
     if at is None:
         return ""
     local = at.astimezone(ZoneInfo(timezone))
-    return f"{local:%A}, {local.day} {local:%B}, {local:%H:%M} ({timezone.replace('_', ' ')})"
+    return f"{local:%Y-%m-%d %H:%M} ({timezone.replace('_', ' ')})"
 
 
 def _client(shop: callbacks.OpenSite) -> Client:
@@ -175,5 +179,21 @@ def _client(shop: callbacks.OpenSite) -> Client:
         return db.get_one(Client, shop.site.client_id)
 
 
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}.".replace("..", ".") if text else ""
+def _language() -> str:
+    """The first of the browser's that we speak."""
+    wanted = (name.lower().replace("_", "-").partition("-")[0] for name in request.accept_languages.values())
+    return next((name for name in wanted if name in _WORDS), "en")
+
+
+def _words() -> dict[str, Any]:
+    return _WORDS[_language()]
+
+
+def _said(code: str, message: str) -> str:
+    """What was wrong, in the visitor's language: the sentence of the error where it is theirs."""
+    known: dict[str, str] = _words()["codes"]
+    if code in known:
+        return known[code]
+    if _language() != "en":
+        return str(_words()["failed"])
+    return f"{message[:1].upper()}{message[1:]}.".replace("..", ".")

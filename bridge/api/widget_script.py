@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from typing import Any
 
 from bridge.api.static_files import File, StaticFiles
 
 LOOK = "widget/look.css"
+WORDS = "widget/words.json"
 PARTS = ("widget/words.js", "widget/riddle.js", "widget/view.js", "widget/element.js")
 _TYPE = "text/javascript; charset=utf-8"
 
 
 class WidgetScript:
-    """The parts share one scope, so a page gets no global name; the style sheet is a constant in it."""
+    """The parts share one scope, so a page gets no global name; the style sheet and the words are constants in it."""
 
     def __init__(self, files: StaticFiles) -> None:
         self._files = files
@@ -23,12 +25,12 @@ class WidgetScript:
 
     def find(self, *, packed: bool) -> File:
         """The script as it is, or gzipped."""
-        look, *parts = (self._part(name) for name in (LOOK, *PARTS))
-        digests = [file.digest for file in (look, *parts)]
+        look, words, *parts = (self._part(name) for name in (LOOK, WORDS, *PARTS))
+        digests = [file.digest for file in (look, words, *parts)]
         if digests != self._from:
-            css = json.dumps(look.body.decode(), ensure_ascii=False)
+            head = f"const CSS = {_literal(look.body.decode())};\nconst WORDS = {_literal(_widgets(words.body))};\n"
             scripts = "\n".join(part.body.decode() for part in parts)
-            body = f'(() => {{\n"use strict";\nconst CSS = {css};\n{scripts}}})();\n'.encode()
+            body = f'(() => {{\n"use strict";\n{head}{scripts}}})();\n'.encode()
             self._made = {False: _file(body), True: _file(gzip.compress(body, 9, mtime=0))}
             self._from = digests
         return self._made[packed]
@@ -38,6 +40,18 @@ class WidgetScript:
         if found is None:
             raise FileNotFoundError(name)
         return found
+
+
+def _widgets(words: bytes) -> dict[str, Any]:
+    """The words without those that only pages without scripts say."""
+    found: dict[str, dict[str, Any]] = json.loads(words)
+    for said in found.values():
+        del said["plain"]
+    return found
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _file(body: bytes) -> File:

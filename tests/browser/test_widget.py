@@ -395,6 +395,11 @@ def test_a_service_that_is_away_leaves_a_number_to_call(
 
 def test_a_page_may_add_and_remove_it_as_it_likes(page: Page, shop: Storefront, site: str, desk: Desk) -> None:
     """What React does with an element: made, given attributes, put in, taken out, put in again at once."""
+    page.add_init_script("""
+        window.streams = [];
+        const Real = EventSource;
+        window.EventSource = class extends Real { constructor(url) { super(url); streams.push(this); } };
+    """)
     with faultless(page):
         visitor = CallbackWidget(page, f"{shop.origin}/contact").ready()
         page.evaluate("""() => {
@@ -424,6 +429,8 @@ def test_a_page_may_add_and_remove_it_as_it_likes(page: Page, shop: Storefront, 
         tell(desk, kept(desk, to)[0], "calling_agent")
         visitor.expect_now("Calling our agent")
         assert len(kept(desk, to)) == 1
+        # What was taken out has stopped listening.
+        assert page.evaluate("() => streams.map((one) => one.readyState)") == [2, 1]
 
 
 def test_a_riddle_is_solved_beside_the_page(page: Page, shop: Storefront, site: str) -> None:
@@ -451,6 +458,29 @@ def test_a_riddle_is_solved_beside_the_page(page: Page, shop: Storefront, site: 
     assert challenge == "pebble-\u0105" and "website" not in sent[0]
     digest = hashlib.sha256(f"{challenge}:{nonce}".encode()).digest()
     assert int.from_bytes(digest[:2], "big") >> 4 == 0
+
+
+def test_the_widget_passes_where_a_form_without_scripts_does_not(page: Page, plain: Page, desk: Desk) -> None:
+    guarded = Storefront()
+    row = desk.admin.post("/api/v1/sites", {
+        "client_id": desk.client, "name": "guarded", "timezone": "America/New_York", "origins": [guarded.origin],
+        "protection": {"proof": "work"}, "consent_text": CONSENT,
+    })  # fmt: skip
+    guarded.open(desk.url, row["key"], CONSENT)
+    to = number()
+    visitor = CallbackWidget(page, f"{guarded.origin}/").open()
+    visitor.fill(to)
+    visitor.submit()
+    visitor.expect_now("We have your wish")
+    assert len(kept(desk, to)) == 1
+    other = number()
+    plain.goto(f"{guarded.origin}/contact")
+    plain.locator("[name=number]").fill(other)
+    plain.locator("[name=consent]").check()
+    plain.get_by_role("button", name="Call me").click()
+    expect(plain.locator(".fault")).to_contain_text("needs scripts")
+    assert kept(desk, other) == []
+    guarded.close()
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def test_a_plain_form_sent_twice_is_one_callback(web: Web, key: str, monkeypatch
         ({"consent": ""}, 422, "Nobody is called who did not agree"),
         ({"when": "2020-01-01T10:00"}, 422, "in the past"),
         ({"name": "x" * 201}, 422, "Must have at most 200 characters"),
-        ({"origin": "https://evil.example"}, 403, "This page may not use this site key"),
+        ({"origin": "https://evil.example"}, 403, "This page may not ask for callbacks"),
     ],
 )
 def test_a_plain_form_that_is_refused_says_why_on_a_page(
@@ -267,6 +267,21 @@ def test_a_plain_form_that_is_refused_says_why_on_a_page(
     assert (answer.status_code, answer.mimetype) == (status, "text/html")
     assert words in page and "<b>" not in page
     assert kept(web) == 0
+
+
+def test_a_plain_form_speaks_the_browsers_language(web: Web, key: str) -> None:
+    def page(language: str, **fields: str) -> str:
+        headers = {"Origin": ORIGIN, "Accept-Language": language}
+        data = {"number": NUMBER, "consent": "yes", **fields}
+        answer = web.ask("POST", f"/call-me/{key}", data=data, headers=headers)
+        if answer.status_code == 303:
+            answer = web.ask("GET", answer.headers["Location"], headers=headers)
+        return answer.get_data(as_text=True)
+
+    assert 'lang="pl"' in page("pl-PL,en;q=0.5") and "Mamy Twoje zgłoszenie" in page("pl-PL,en;q=0.5")
+    assert "Это не номер телефона" in page("ru", number="x")
+    assert "Не получилось" in page("ru", name="x" * 201)
+    assert "We have your wish" in page("fr")
 
 
 def test_a_plain_form_is_no_json_and_its_site_is_there(web: Web, key: str) -> None:
