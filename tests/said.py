@@ -76,7 +76,8 @@ def _freeswitch(answers: dict[str, str]) -> Said:
         for question, answer in answers.items()
         if question.startswith("uuid_dump ") and answer.startswith("{")
     }
-    said, places = Said(), []
+    said, places = Said(), list[set[str]]()
+    wires: dict[tuple[str, str], set[str]] = {}
     # What is so young that the core's table does not list it yet is found when the link looks again.
     young = dumps.keys() - {row["uuid"] for row in _rows(answers["show channels as json"])}
     said.doubtful |= young
@@ -89,16 +90,20 @@ def _freeswitch(answers: dict[str, str]) -> Said:
             said.doubtful.add(uid)
         if dump.get("variable_other_loopback_leg_uuid") in dumps:
             places.append({uid, dump["variable_other_loopback_leg_uuid"]})
+        if wire := _referred(dump):
+            wires.setdefault(wire, set()).add(uid)
         # An agent whom the queue left up and alone is no call, and not known.
-        if uid not in young and not alone and not dump["Channel-Name"].startswith(_NOBODY):
+        if uid not in young and not alone and not wire and not dump["Channel-Name"].startswith(_NOBODY):
             said.people.add(uid)
         if dump["Channel-Call-State"] == "RINGING" and dump["Call-Direction"] == "outbound":
             said.ringing.add(uid)
+    places += wires.values()
     for row in _rows(answers["show calls as json"]):
         # The core's table of bridges is late too.
         pair = {row["uuid"], row["b_uuid"]}
         said.doubtful |= set() if any(pair <= place for place in places) else pair
-    real = {uid for uid, dump in dumps.items() if not dump["Channel-Name"].startswith(_NOBODY)}
+    halves = {uid for wire in wires.values() for uid in wire}
+    real = {uid for uid, dump in dumps.items() if not dump["Channel-Name"].startswith(_NOBODY)} - halves
     said.hears = [group & real for group in _joined(places)]
     said.ringing &= said.people
     for question, answer in answers.items():
@@ -107,6 +112,13 @@ def _freeswitch(answers: dict[str, str]) -> Said:
             members = [dict(zip(head.split("|"), line.split("|"), strict=False)) for line in lines]
             said.queued |= {(m["session_uuid"], m["queue"].split("@")[0]) for m in members if m.get("state") in _WAIT}
     return said
+
+
+def _referred(dump: dict[str, Any]) -> tuple[str, str] | None:
+    """For whom, and from which leg, FreeSWITCH calls itself because of a REFER: both legs of that say the same."""
+    pair = dump.get("variable_sip_h_X-FS-Refer-For", ""), dump.get("variable_sip_h_X-FS-Refer-From", "")
+    # A phone that the one half calls has its caller's headers.
+    return pair if all(pair) and not dump.get("variable_originating_leg_uuid") else None
 
 
 def _rows(answer: str) -> list[dict[str, str]]:

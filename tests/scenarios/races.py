@@ -197,13 +197,14 @@ def race_hang_up_at_blind(stage: Stage) -> Expected:
     "race_hang_up_at_attended",
     "106 consults 107 and sends REFER with Replaces; 107 hangs up in that millisecond.",
     family="races",
-    cannot={"freeswitch": "it may call itself by SIP then, which our tracker takes for further calls: open"},
 )
 def race_hang_up_at_attended(stage: Stage) -> Expected:
     target = softphone(stage, "107")
     out, leg = _calls(stage)
     answered = leg.sees("answers")
     out.sees("is answered")
+    # A phone that holds in the very moment of its answer is another race: FreeSWITCH may not join the two at all then.
+    stage.talk(0.3)
     hold = leg.hold()
     second = leg.phone.call("107", aside=" (to 107)")
     rings = target.rings()
@@ -216,6 +217,10 @@ def race_hang_up_at_attended(stage: Stage) -> Expected:
     stage.talk(0.8)
     leg.hang_up()
     out.hang_up()
+    # Whatever 107 saw after its first call.
+    later = stage.diary.lines("107")
+    again = [line for line in later if line.what == "rings"][1:]
+    stops = [line for line in later if line.what == "stops ringing"]
     customer = [
         started(out.lines[0], "caller", DID),
         offered(leg.sees("rings")),
@@ -223,13 +228,14 @@ def race_hang_up_at_attended(stage: Stage) -> Expected:
         event("held", hold, {"by": "106"}),
         together(
             [moved_resume("106", gone)],
+            # FreeSWITCH finds no call to replace, and sends the caller to 107 blindly, or calls itself to get there.
+            [maybe(event("transferred", gone, {"by": "106", "from": "106"}, late_ms=1000), OPEN)],
             [
-                # FreeSWITCH finds no call to replace, and sends the caller to 107 blindly.
-                maybe(event("transferred", gone, {"by": "106", "from": "106"}, late_ms=1000), OPEN),
-                maybe(event("offered", gone, {"party": "107"}, late_ms=1000), OPEN),
-                maybe(event("unoffered", gone, {"party": "107"}, late_ms=3000), OPEN),
-                _joined(["caller", "107"], gone, sure=False),
+                maybe(event("offered", gone, {"party": "107"}, again, late_ms=1000), OPEN),
+                maybe(event("unoffered", gone, {"party": "107"}, stops, late_ms=3000), OPEN),
             ],
+            # It rings again before it answers.
+            [{**_joined(["caller", "107"], gone, sure=False), "late_ms": 1500}],
         ),
         _end(out.lines[0], gone, "completed", {"one_of": ["caller", "106", "107", None]}),
     ]

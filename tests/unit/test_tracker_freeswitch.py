@@ -575,3 +575,36 @@ def test_who_is_moved_with_the_other_was_transferred_by_nobody(first: str) -> No
         heard += tracker.feed([{**meets, "Conference-Unique-ID": "room"}], AT).events
     assert CallEventType.CONNECTED in {each.type for each in heard}
     assert CallEventType.TRANSFERRED not in {each.type for each in heard}
+
+
+def refers_to(uid: str, *, out: bool, **headers: str) -> Event:
+    """Half of the call that FreeSWITCH makes to itself, because of a REFER with Replaces by B for A."""
+    made = phone(uid, "102", of="") if out else caller(uid)
+    return {**made, "variable_sip_h_X-FS-Refer-For": A, "variable_sip_h_X-FS-Refer-From": B, **headers}
+
+
+@pytest.mark.parametrize("out_first", [True, False])
+def test_a_pbx_that_calls_itself_to_transfer_makes_no_further_call(out_first: bool) -> None:
+    tracker = fresh()
+    far = "eeeeeeee-0000-4000-8000-000000000000"
+    halves = [refers_to(C, out=True), refers_to(D, out=False)]
+    talk = event("CHANNEL_BRIDGE", A, Bridge__A__Unique__ID=A, Bridge__B__Unique__ID=B)
+    meets = event("CHANNEL_BRIDGE", D, Bridge__A__Unique__ID=D, Bridge__B__Unique__ID=far)
+    asks = event("CHANNEL_HANGUP_COMPLETE", B, variable_endpoint_disposition="ATTENDED_TRANSFER")
+    moved = event("CHANNEL_BRIDGE", A, Bridge__A__Unique__ID=A, Bridge__B__Unique__ID=C)
+    heard = [caller(), phone(), event("CHANNEL_ANSWER", B), talk, *(halves if out_first else halves[::-1])]
+    heard += [phone(far, "102", of=D), event("CHANNEL_ANSWER", far), meets, asks, moved]
+    made = tracker.feed(heard, AT).events
+    assert len({one.call for one in made}) == 1
+    assert [one.type for one in made][-3:] == [
+        CallEventType.OFFERED,
+        CallEventType.TRANSFERRED,
+        CallEventType.CONNECTED,
+    ]
+
+
+def test_a_stranger_with_such_headers_is_a_caller() -> None:
+    tracker = fresh()
+    made = tracker.feed([refers_to(D, out=False), phone(C, "102", of=D)], AT).events
+    assert made[0].type is CallEventType.STARTED
+    assert made[0].data["direction"] == "inbound"

@@ -18,8 +18,12 @@ _PRIVATE = frozenset({"id", "user", "header", "full"})
 GATEWAY = "sofia/gateway/"
 ROLE, COMMAND, JOINS = "rb_role", "rb_command", "rb_joins"
 """Variables of the legs that an action of ours makes: what for, whose action, and to which channel they come."""
+REFER_FOR, REFER_FROM = "variable_sip_h_X-FS-Refer-For", "variable_sip_h_X-FS-Refer-From"
+"""Of a leg that FreeSWITCH sends where a REFER with Replaces said: whom it is for, and which leg asked."""
 LISTENER, PICKER, GUEST = "listener", "picker", "guest"
 """Roles: a supervisor who listens, whispers or barges; who takes a call that rings elsewhere; who else is asked in."""
+REFERRED = "referred"
+"""And, by no action of ours, a leg that FreeSWITCH made because of a REFER."""
 
 
 def new_channel(event: Event, parties: Parties, now: float) -> Channel:
@@ -30,6 +34,7 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
     other = event.get("variable_other_loopback_leg_uuid", "")
     whose = _whose(event, name, outgoing, parties)
     listens = event.get(f"variable_{ROLE}") == LISTENER
+    referred = refers(event) if outgoing and _by_nobody(event) else ""
     # A supervisor who looks on is nobody in the call.
     real = not name.startswith(_UNREAL) and not listens
     channel = Channel(
@@ -41,9 +46,9 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
         real=real,
         internal=listens,
         dialler=event.get(f"variable_{JOINS}") if listens else None,
-        role=event.get(f"variable_{ROLE}", ""),
+        role=REFERRED if referred else event.get(f"variable_{ROLE}", ""),
         command=event.get(f"variable_{COMMAND}", ""),
-        wire=min(uid, other) if other and name.startswith("loopback/") else "",
+        wire=min(uid, other) if other and name.startswith("loopback/") else referred,
         half=uid,
         chosen=outgoing or not _UUID.fullmatch(uid) or uid == event.get("variable_sip_call_id"),
         part=event.get("variable_rb_leg", ""),
@@ -100,9 +105,23 @@ def belongs_to(event: Event) -> str | None:
         return event["variable_originating_leg_uuid"]
     if event.get("variable_cc_side") == "agent":
         return event.get("variable_cc_member_session_uuid")
+    if event.get("Call-Direction") == "outbound" and refers(event):
+        return event[REFER_FOR]
     if event.get(f"variable_{ROLE}"):
         return None if event[f"variable_{ROLE}"] == LISTENER else event.get(f"variable_{JOINS}")
     return event.get("variable_rb_attempt")
+
+
+def refers(event: Event) -> str:
+    """What a leg that leaves because of a REFER and comes in again have in common; empty where it is another."""
+    pair = event.get(REFER_FOR, ""), event.get(REFER_FROM, "")
+    return "/".join(pair) if all(map(_UUID.fullmatch, pair)) else ""
+
+
+def _by_nobody(event: Event) -> bool:
+    """Whether no leg dialled it: one that a leg dialled has that one's headers too."""
+    dialled = event.get("Other-Type") == "originator" and event.get("Other-Leg-Unique-ID")
+    return not dialled and not event.get("variable_originating_leg_uuid")
 
 
 def _born(event: Event, now: float) -> float:

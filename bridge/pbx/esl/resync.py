@@ -14,7 +14,7 @@ from bridge.pbx.calls.gap import Resynced, close_gone, greet_new, orphans, over_
 from bridge.pbx.calls.model import CONFERENCE, Channel, Line
 from bridge.pbx.connecting import NoList, NoReply, NotAllowed, told
 from bridge.pbx.esl import queues, transfers
-from bridge.pbx.esl.channels import belongs_to
+from bridge.pbx.esl.channels import belongs_to, refers
 from bridge.pbx.esl.hearing import Event
 from bridge.pbx.esl.tracker import Tracker
 
@@ -206,9 +206,11 @@ def _adopt(
     tracker: Tracker, dumps: Mapping[str, Event], together: Mapping[str, tuple[str, str]], now: float
 ) -> None:
     # Oldest first, so that a call is named after its first channel as it would have been.
-    def _order(uid: str) -> tuple[str, bool]:
+    def _order(uid: str) -> tuple[str, bool, bool]:
         dump = dumps[uid]
-        return dump.get("Caller-Channel-Created-Time", "").zfill(20), "variable_originating_leg_uuid" in dump
+        comes_back = dump.get("Call-Direction") == "inbound" and bool(refers(dump))
+        born = dump.get("Caller-Channel-Created-Time", "").zfill(20)
+        return born, "variable_originating_leg_uuid" in dump, comes_back
 
     for uid in sorted(dumps, key=_order):
         if uid not in tracker.book.channels and not _left_behind(uid, dumps, together):

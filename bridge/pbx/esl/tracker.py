@@ -107,6 +107,7 @@ class Tracker:
             # Ended before its birth was told, and its caller with it: each channel has a thread of its own to tell.
             return
         self._own(event, channel)
+        transfers.comes_back(self.book, channel, event)
         originator = self.book.channels.get(channel.link)
         asked_in = bool(channel.role)
         consults = originator is not None and channel.outgoing and not asked_in and self._talks(originator)

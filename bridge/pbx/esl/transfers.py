@@ -13,7 +13,7 @@ from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.joining import PARKING, become_one, pick_up, say_transferred, standing
 from bridge.pbx.calls.model import Call, Channel
 from bridge.pbx.calls.parties import shown
-from bridge.pbx.esl.channels import PICKER
+from bridge.pbx.esl.channels import PICKER, REFERRED, refers
 from bridge.pbx.esl.hearing import Event
 
 _BLIND = "bl_xfer"
@@ -187,6 +187,40 @@ def _asked_by(book: Book, asking: str) -> Call | None:
     return None
 
 
+def comes_back(book: Book, channel: Channel, event: Event) -> None:
+    """Where a REFER replaces a call that is gone, FreeSWITCH calls itself: the leg that left and this one are a wire.
+
+    Either is told first. Whoever calls from outside may send the same headers, but knows no two of our legs that talk.
+    """
+    wire = refers(event)
+    if not wire or (channel.outgoing and channel.role != REFERRED):
+        return
+    halves = [book.channels[uid] for uid in book.wires.get(wire, {}).values()]
+    if not channel.outgoing:
+        waits, asked = (book.channels.get(uid) for uid in wire.split("/"))
+        talk = waits is not None and asked is not None and asked in book.reach(waits)
+        if not (halves or talk):
+            return
+        channel.wire, channel.role, channel.real = wire, REFERRED, False
+        channel.link = halves[0].uid if waits is None else waits.uid
+    for half in halves:
+        half.real = channel.real = False
+        half.trunk = channel.trunk = False
+
+
+def sent_by_refer(book: Book, members: list[Channel], at: float) -> None:
+    """The caller meets the leg that a REFER asked for: it was transferred to whoever is at its end."""
+    leg = next((member for member in members if member.role == REFERRED and member.outgoing), None)
+    if leg is None:
+        return
+    call = book.calls[leg.call]
+    by, call.consulted_by = call.consulted_by, None
+    if by is None or any(member.call != call.id for member in members):
+        return
+    people = [other for other in book.reach(leg) if other.real and other not in members] or [leg]
+    say_transferred(book, call, "attended", by, by, shown(book.party(people[-1])), at)
+
+
 def transferor(book: Book, event: Event, at: float) -> None:
     """`sofia::transferor`: this leg has asked for a transfer, and two others go on."""
     channel = book.channels.get(event.get("Unique-ID", ""))
@@ -206,6 +240,7 @@ def replaced(book: Book, event: Event) -> None:
 
 def before_join(book: Book, members: list[Channel], at: float) -> None:
     """Channels of two calls meet: because one was picked up or fetched from parking?"""
+    sent_by_refer(book, members, at)
     for channel in members:
         call = book.calls[channel.call]
         if channel.parked:
