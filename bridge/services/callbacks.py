@@ -23,6 +23,7 @@ from bridge.domain.addresses import limit_key, wide_network
 from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.callbacks import Due
 from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
+from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
 from bridge.services import attempts, calendars, checking, news, zone_rules
@@ -220,11 +221,6 @@ def check_token(settings: Settings, callback_id: str, given: str | None) -> None
     """Raises Forbidden for a token that is not this callback's."""
     if given is None or not hmac.compare_digest(token(settings, callback_id).encode(), given.encode()):
         raise Forbidden("the token does not belong to this callback")
-
-
-def keyed_hash(key: bytes, kind: str, value: str) -> str:
-    """An address or number as limits know it: comparable, and not readable without the key."""
-    return hmac.new(key, f"{kind}:{value}".encode(), hashlib.sha256).hexdigest()
 
 
 def find_site(sessions: Sessions, key: str, *, now: datetime) -> OpenSite | None:

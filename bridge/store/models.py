@@ -325,6 +325,18 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime]
 
 
+class Dnc(_Row, Base):
+    """A number that a client company must not call. The number itself is not kept, so its owner may be erased."""
+
+    __tablename__ = "dnc"
+    client_id: Mapped[str] = _client()
+    number_hash: Mapped[str] = mapped_column(String(64))
+    ending: Mapped[str] = mapped_column(String(2))
+    """Its last two digits, for people."""
+    note: Mapped[str] = mapped_column(String(200), default="")
+    __table_args__ = (UniqueConstraint("client_id", "number_hash"),)
+
+
 class Counter(Base):
     """Limits that protect money and people; in SQL, so that a flushed Redis does not reopen them."""
 
