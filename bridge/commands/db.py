@@ -12,7 +12,7 @@ from bridge import log, settings
 
 @click.group()
 def db() -> None:
-    """Upgrade, back up or restore the database."""
+    """Upgrade, verify, back up or restore the database."""
 
 
 @db.command()
@@ -27,6 +27,30 @@ def upgrade() -> None:
         click.echo(f"The database is up to date ({after}).")
     else:
         click.echo(f"The database went from {before or 'nothing'} to {after}.")
+
+
+@db.command("verify-consent")
+def verify_consent() -> None:
+    """Check that no entry of the record of consent was changed, added or removed; exit code 1 where one was.
+
+    The last seal of a site, written down elsewhere, shows later whether the record's end was cut off.
+    """
+    from bridge.services import consents
+    from bridge.store.database import open_database
+
+    loaded = settings.load()
+    log.configure(loaded)
+    database = open_database(loaded)
+    try:
+        found = consents.verify(database, loaded.secret_key())
+    finally:
+        database.close()
+    for site in found:
+        click.echo(f"site {site.site}: {site.entries} entries, last seal {site.last}: {site.fault or 'as written'}")
+    if not found:
+        click.echo("Nobody has agreed to anything yet.")
+    if any(site.fault for site in found):
+        raise SystemExit(1)
 
 
 @db.command()

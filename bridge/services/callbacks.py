@@ -26,7 +26,7 @@ from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLim
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import attempts, calendars, checking, news, zone_rules
+from bridge.services import attempts, calendars, checking, consents, news, zone_rules
 from bridge.services.attempts import site_limits
 from bridge.services.permission import check_number
 from bridge.settings import Settings
@@ -322,8 +322,22 @@ def _new_callback(
         "queued_at": None if later else now,
         "consent_text": wish.consent,
         "consent_at": now if wish.consent else None,
+        "consent_number": None,
         "ip_hash": ip_hash,
     }
+    if wish.consent:
+        values["consent_number"] = consents.keep(
+            session,
+            key,
+            client=site.client_id,
+            site=site.id,
+            callback=values["id"],
+            at=now,
+            text=wish.consent,
+            page_url=wish.page_url,
+            ip_hash=ip_hash,
+            number_hash=hashes[2],
+        )
     # Past the ORM's unit of work, which would cost more than everything else here.
     session.connection().execute(insert(table(Callback)), values)
     return Callback(**values)

@@ -257,6 +257,8 @@ class Callback(_Row, Base):
     """When a job was last enqueued for it; the sweep leaves it alone for a few seconds."""
     consent_text: Mapped[str] = mapped_column(Text, default="")
     consent_at: Mapped[datetime | None]
+    consent_number: Mapped[int | None]
+    """Its entry in the site's record of consent."""
     ip_hash: Mapped[str] = mapped_column(String(64), default="")
     ended_at: Mapped[datetime | None]
     __table_args__ = (
@@ -323,6 +325,22 @@ class IdempotencyKey(Base):
     answer: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     """What the first request was told; a repeat is told the same."""
     created_at: Mapped[datetime]
+
+
+class ConsentRecord(Base):
+    """What a visitor agreed to; each entry's seal covers the entry before it (`domain.consent`)."""
+
+    __tablename__ = "consents"
+    site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    client_id: Mapped[str] = _client()
+    callback_id: Mapped[str] = mapped_column(String(36))
+    at: Mapped[datetime]
+    text: Mapped[str] = mapped_column(Text)
+    page_url: Mapped[str] = mapped_column(Text, default="")
+    ip_hash: Mapped[str] = mapped_column(String(64))
+    number_hash: Mapped[str] = mapped_column(String(64))
+    seal: Mapped[str] = mapped_column(String(64))
 
 
 class Dnc(_Row, Base):

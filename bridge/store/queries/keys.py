@@ -1,4 +1,4 @@
-"""Idempotency keys."""
+"""Idempotency keys, and locks by name."""
 
 from __future__ import annotations
 
@@ -18,8 +18,17 @@ def try_key_lock(session: Session, name: str) -> bool:
     """
     if session.get_bind().dialect.name != "postgresql":
         return True
-    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
-    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": number}))
+    return bool(session.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _lock_number(name)}))
+
+
+def wait_for_lock(session: Session, name: str) -> None:
+    """Be alone under that name until this transaction ends; on SQLite whoever writes is."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_number(name)})
+
+
+def _lock_number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def forget_before(session: Session, at: datetime) -> None:
