@@ -214,6 +214,30 @@ def test_a_closed_shop_offers_times_alone(page: Page, shop: Storefront, site: st
     assert kept(desk, to)[0].wall_time is not None
 
 
+def test_the_times_are_those_of_the_sites_own_calendar(page: Page, desk: Desk) -> None:
+    guarded = Storefront()
+    # Never today, whatever the hour is.
+    day = datetime.now(ZoneInfo("Europe/Warsaw")) + timedelta(days=2)
+    calendar = desk.admin.post("/api/v1/calendars", {
+        "client_id": desk.client, "name": "rare", "timezone": "Europe/Warsaw",
+        "weekly": {f"{day:%A}".lower(): [{"opens": "12:00", "closes": "13:00"}]},
+    })["id"]  # fmt: skip
+    row = desk.admin.post("/api/v1/sites", {
+        "client_id": desk.client, "name": "rare", "timezone": "America/New_York", "origins": [guarded.origin],
+        "calendar_id": calendar, "consent_text": CONSENT,
+    })  # fmt: skip
+    guarded.open(desk.url, row["key"], CONSENT)
+    visitor = CallbackWidget(page, f"{guarded.origin}/").open()
+    expect(page.locator("#wish")).to_contain_text("We are closed now")
+    to = number()
+    visitor.fill(to)
+    visitor.submit()
+    visitor.expect_now("Your callback is booked")
+    (made,) = kept(desk, to)
+    assert (made.wall_time, made.timezone) == (f"{day:%Y-%m-%d}T12:00:00", "Europe/Warsaw")
+    guarded.close()
+
+
 def test_without_times_the_wish_is_for_now(page: Page, shop: Storefront, site: str) -> None:
     page.route("**/api/v1/slots?*", lambda route: route.fulfill(status=404))
     CallbackWidget(page, f"{shop.origin}/").open()
