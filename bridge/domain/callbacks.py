@@ -49,6 +49,8 @@ NO_TRY_USED = frozenset(
     }
 )
 """Reasons of a failed attempt that did not disturb the customer."""
+OUTCOME_UNKNOWN = "outcome_unknown"
+"""Reconciliation could not say what became of it: the customer may have been rung, and may have talked."""
 NEVER_AGAIN_Q850 = frozenset({1, 28})
 """The number does not exist, or is no number."""
 
@@ -167,6 +169,9 @@ def after_attempt(
     if reason in NO_TRY_USED:
         return Next(Then.AGAIN, tries, _free_delay(reason, retry_minutes))
     used = tries + 1
+    if reason == OUTCOME_UNKNOWN:
+        # Whoever was perhaps talked with already is not called again without a person's word.
+        return Next(Then.END_FAILED, used)
     if q850 in NEVER_AGAIN_Q850 or used >= max_tries:
         return Next(Then.END_FAILED, used)
     waits = list(retry_minutes) or list(RETRY_MINUTES)

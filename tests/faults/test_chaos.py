@@ -140,6 +140,7 @@ ONCE = tale(AGAIN).invites
         (tale(BUSY, AGAIN, accepted=[Accepted("key", NUMBER, "site", "c", 1)]), "1 allowed"),
         (tale(attempt("a", 0), AGAIN), "again after done"),
         (tale(attempt("a", 55, "failed", "busy"), AGAIN), "again after failed"),
+        (tale(attempt("a", 0, "failed", "outcome_unknown"), AGAIN), "again after failed (outcome_unknown)"),
         (tale(attempt("a", 0, "failed", "not_dialed"), AGAIN), "as if it had not"),
         (tale(BUSY, AGAIN, changes=[change("a", 4, "answered", "connected")]), "again after failed"),
         (tale(AGAIN, accepted=[Accepted("key", NUMBER, "site", who, 3) for who in "cd"]), "one form"),

@@ -138,7 +138,7 @@ def test_the_pbx_is_killed_as_a_phone_rings(
     changes = stack.rows("SELECT new FROM attempt_changes WHERE attempt_id = ? ORDER BY id", attempt["id"])
     assert [row["new"] for row in changes][-2:] == ["uncertain", "failed"]
     view = stack.status(visitor, callback)
-    assert (view["status"], view["reason"], stack.tries(callback)) == ("queued", "outcome_unknown", 1)
+    assert (view["status"], view["reason"], stack.tries(callback)) == ("failed", "outcome_unknown", 1)
     stack.wait_ready()
     stack.once_each(callback)
     assert len(stack.attempts(callback)) == 1

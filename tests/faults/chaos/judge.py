@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus
-from bridge.domain.callbacks import NO_TRY_USED
+from bridge.domain.callbacks import NO_TRY_USED, OUTCOME_UNKNOWN
 from ringbridge_lab.witness import Invite
 
 from .people import Accepted
@@ -19,7 +19,7 @@ Row = Mapping[str, Any]
 _SLACK = timedelta(seconds=0.05)
 """A leg may be looked at just as it ends."""
 _WAITING = (CallbackStatus.SCHEDULED, CallbackStatus.QUEUED)
-_NOT_RUNG = frozenset({None, "outcome_unknown"})
+_NOT_RUNG = frozenset({None, OUTCOME_UNKNOWN})
 """Reasons of a failed attempt that do not claim that the customer was rung."""
 
 
@@ -107,9 +107,9 @@ def _rung_again(story: Story) -> Iterable[dict[str, Any]]:
             yield _found(f"rung {len(rows)} times, {tries[callback]} allowed", *rows)
         for earlier, later in itertools.pairwise(rows):
             first, second = story.attempts[earlier.attempt or ""], story.attempts[later.attempt or ""]
-            known = first["state"] == AttemptState.FAILED and first["ended_at"] <= second["claimed_at"]
-            if not known or first["id"] in connected:
-                yield _found(f"rung again after {first['state']}", earlier, later)
+            failed = first["state"] == AttemptState.FAILED and first["ended_at"] <= second["claimed_at"]
+            if not failed or first["reason"] == OUTCOME_UNKNOWN or first["id"] in connected:
+                yield _found(f"rung again after {first['state']} ({first['reason']})", earlier, later)
             elif first["reason"] in NO_TRY_USED:
                 yield _found(f"rung again after {first['reason']}, as if it had not been rung", earlier, later)
 
