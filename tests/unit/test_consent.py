@@ -81,8 +81,16 @@ def test_a_change_shows(
     assert words in str(fault(company, settings))
 
 
-def test_many_at_once_make_one_chain(company: Sessions, redis: Redis, settings: Settings) -> None:
+def test_many_at_once_make_one_chain(company: Sessions, settings: Settings) -> None:
+    def keep(number: int) -> None:
+        # Not by the form, whose limits are counted in rows that would make them wait for each other.
+        with company.begin() as db:
+            consents.keep(
+                db, settings.secret_key(), client="acme", site="shop", callback=str(number), at=NOW, text=TEXT,
+                page_url="", ip_hash="", number_hash="",
+            )  # fmt: skip
+
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: agree(company, redis, settings), range(24)))
+        list(pool.map(keep, range(24)))
     (verified,) = consents.verify(company, settings.secret_key())
     assert (verified.entries, verified.fault) == (24, None)
