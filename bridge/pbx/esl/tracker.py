@@ -440,6 +440,14 @@ class Tracker:
         alive = event.get("Call-Direction") and "Hangup-Cause" not in event
         if alive and event.get("Unique-ID") not in self._gone:
             self.new_channel(event, at)
+            self._joined_unseen(event.get("Unique-ID", ""), at)
+
+    def _joined_unseen(self, uid: str, at: float) -> None:
+        """Who is taken in late may have been bridged already, with somebody who was known."""
+        for bridge in list(self.book.bridges.values()):
+            pair = [self.book.channels[one] for one in bridge.id.split("/") if one in self.book.channels]
+            if any(channel.uid == uid for channel in pair):
+                self.meet(pair, bridge.id, bridge.type, at)
 
     def _is_caller(self, call: Call, channel: Channel) -> bool:
         if channel.uid == call.first:

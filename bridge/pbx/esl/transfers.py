@@ -25,6 +25,8 @@ WAITS = "m:^:playback:tone_stream://"
 """The same for who waits until the phone answers that was being asked."""
 _OURS = (f"conference:{ROOM}", PARKS, WAITS)
 """Where our actions send somebody who is not transferred with it, or of whom it is told later."""
+_NOBODYS = (*_OURS, 'm:"')
+"""These, and the list of applications by which FreeSWITCH itself lets somebody wait for a consulted phone's answer."""
 
 
 def consult(book: Book, originator: Channel, leg: Channel, at: float) -> Call:
@@ -124,7 +126,7 @@ def _say_blind(book: Book, stays: Channel, by: Party, target: str, at: float) ->
 def _may_say(stays: Channel, route: str) -> bool:
     """Whether this transfer source, `<time>:<uuid>:bl_xfer:102/default/XML`, is a blind transfer not told yet."""
     kind, _, target = route.partition(":")[2].partition(":")[2].partition(":")
-    return kind == _BLIND and not target.startswith(_OURS) and not (stays.deserted or stays.sent_on)
+    return kind == _BLIND and not target.startswith(_NOBODYS) and not (stays.deserted or stays.sent_on)
 
 
 def _with_another(book: Book, channel: Channel) -> bool:
