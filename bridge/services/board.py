@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from bridge.services import audit
@@ -18,10 +18,16 @@ _LATEST = 50
 
 
 def read(db: Session, settings: Settings, access: Access, now: datetime, since: datetime) -> dict[str, Any]:
-    """Links, agents, and calls and callbacks since `since` (the start of the day): counts and the latest rows."""
+    """Links, agents, and calls and callbacks of the day that began at `since`: counts and the latest rows.
+
+    A callback is of today where it was asked for, is due or ended today; one that is overdue stays.
+    """
     access.require(LEADERS)
-    calls = access.scope(select(Call), Call.client_id).where(Call.started_at >= since)
-    callbacks = access.scope(select(Callback), Callback.client_id).where(Callback.created_at >= since)
+    begun = Call.started_at >= since
+    open_and_due = and_(Callback.ended_at.is_(None), Callback.due_at < since + timedelta(days=1))
+    wanted = or_(Callback.created_at >= since, Callback.ended_at >= since, open_and_due)
+    calls = access.scope(select(Call), Call.client_id).where(begun)
+    callbacks = access.scope(select(Callback), Callback.client_id).where(wanted)
     return {
         "at": now,
         "since": since,
@@ -29,12 +35,12 @@ def read(db: Session, settings: Settings, access: Access, now: datetime, since: 
         "links": links(db, settings, now),
         "agents": _agents(db, access),
         "calls": {
-            "counts": _counts(db, access, Call, Call.state, Call.started_at, since),
-            "causes": _counts(db, access, Call, Call.cause, Call.started_at, since),
+            "counts": _counts(db, access, Call, Call.state, begun),
+            "causes": _counts(db, access, Call, Call.cause, begun),
             "rows": list(db.scalars(calls.order_by(Call.started_at.desc()).limit(_LATEST))),
         },
         "callbacks": {
-            "counts": _counts(db, access, Callback, Callback.status, Callback.created_at, since),
+            "counts": _counts(db, access, Callback, Callback.status, wanted),
             "rows": list(db.scalars(callbacks.order_by(Callback.created_at.desc()).limit(_LATEST))),
         },
     }
@@ -109,8 +115,8 @@ def _agents(db: Session, access: Access) -> list[dict[str, Any]]:
 
 
 def _counts(
-    db: Session, access: Access, table: Any, column: Any, time: Any, since: datetime
+    db: Session, access: Access, table: Any, column: Any, of_the_day: ColumnElement[bool]
 ) -> dict[str, int]:
     statement = access.scope(select(column, func.count()), table.client_id)
-    rows = db.execute(statement.where(time >= since, column.is_not(None)).group_by(column))
+    rows = db.execute(statement.where(of_the_day, column.is_not(None)).group_by(column))
     return {str(value): int(count) for value, count in rows}

@@ -10,7 +10,7 @@ from doubles.web import Web, code, web
 from redis import Redis
 
 from bridge.live import keys
-from bridge.store.models import AgentState, Call, CallEventRow, Pop
+from bridge.store.models import AgentState, Call, Callback, CallEventRow, Pop, Site
 
 __all__ = ["web"]
 
@@ -208,6 +208,43 @@ def test_the_board_shows_the_day(web: Web, ada: str, redis: Redis) -> None:
     stopped = web.ask("PUT", "/api/v1/dialing", leader, json={"state": "stopped"}).get_json()
     assert (stopped["state"], stopped["by"]) == ("stopped", "eve")
     assert screens_of(redis, "supervisors")[-1][1]["kind"] == "dialing"
+
+
+def test_the_boards_callbacks_are_those_of_today(web: Web) -> None:
+    """Asked for, due or ended today, or overdue: one that was asked for yesterday is not forgotten."""
+    leader = web.person("eve", "supervisor")
+    client = web.company("Northwind")
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    hours = {
+        # Created, due, ended: hours from midnight.
+        "of today": (0.001, 0.001, None),
+        "of yesterday for today": (-20, 23, None),
+        "overdue": (-30, -20, None),
+        "over since today": (-20, -10, 0.001),
+        "of yesterday for tomorrow": (-20, 25, None),
+        "over since yesterday": (-30, -20, -10),
+    }
+    with web.database.begin() as db:
+        site = Site(client_id=client, key="k", name="shop", created_at=midnight)
+        db.add(site)
+        db.flush()
+        for name, (created, due, ended) in hours.items():
+            db.add(
+                Callback(
+                    client_id=client,
+                    site_id=site.id,
+                    number="+16465550101",
+                    name=name,
+                    status="queued" if ended is None else "failed",
+                    created_at=midnight + timedelta(hours=created),
+                    due_at=midnight + timedelta(hours=due),
+                    expires_at=midnight + timedelta(hours=48),
+                    ended_at=None if ended is None else midnight + timedelta(hours=ended),
+                )
+            )
+    callbacks = web.ask("GET", "/api/v1/board?timezone=UTC", leader).get_json()["callbacks"]
+    assert {row["name"] for row in callbacks["rows"]} == set(list(hours)[:4])
+    assert callbacks["counts"] == {"queued": 3, "failed": 1}
 
 
 def test_rest_alone_has_no_streams(web: Web, ada: str) -> None:
