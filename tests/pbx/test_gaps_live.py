@@ -30,6 +30,7 @@ from bridge.domain.calls import CallEvent, CallEventType, Expected
 from bridge.pbx.port import DialOrder
 from bridge.settings import Pbx
 from bridge.uptime import uptime
+from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Behaviour, Lab
 
 LONG = bool(os.environ.get("RINGBRIDGE_LONG"))
@@ -201,10 +202,28 @@ def test_the_picture_is_the_pbxs_again(
         _wait_until_same(link, looker, up)
         told = {"pbx": lab.pbx, "story": story.__name__, "fault": fault.__name__, "turn": turn, "seed": SEED}
         print(f"\ngap {json.dumps({**told, 'up_s': round(up - back, 2), 'same_s': round(looker.now - up, 2)})}", end="")
-        lab.hang_up_all()
+        _hang_up_all(lab)
         lab.reset_phones()
-        until(lambda: not left(link.tracker.book), 30, "nothing to be left")
+        until(lambda: _nothing_left(lab, link), 60, "nothing to be left")
     _sound(link, sink.heard)
+
+
+def _hang_up_all(lab: Lab) -> None:
+    try:
+        lab.hang_up_all()
+    except LabError:
+        if lab.running()["company"]:
+            raise
+
+
+def _nothing_left(lab: Lab, link: Link) -> bool:
+    """Asterisk 22 now and then crashes where everybody hangs up in an attended transfer: it asks a channel that is gone
+    for its bridge. Its keeper starts it again, as here; then too nothing may be left.
+    """
+    if not lab.running()["company"]:
+        print("\nthe PBX crashed by itself and is started again", end="")
+        lab.start_company()
+    return not left(link.tracker.book)
 
 
 def _wait_until_noticed(sink: Sink, before: int) -> None:
