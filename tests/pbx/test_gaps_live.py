@@ -59,11 +59,9 @@ def link(lab: Lab, line: Proxy, sink: Sink) -> Iterator[Link]:
     made.stop()
 
 
-@pytest.fixture
-def looker(lab: Lab) -> Iterator[Looker]:
+def looking(lab: Lab) -> Looker:
     """Asks the PBX directly, by a line that nobody disturbs."""
-    with Looker(Pbx.model_validate(pbx_table(lab)), datetime.now(UTC)) as looker:
-        yield looker
+    return Looker(Pbx.model_validate(pbx_table(lab)), datetime.now(UTC))
 
 
 # --- what people do ---
@@ -175,7 +173,6 @@ def test_the_picture_is_the_pbxs_again(
     link: Link,
     line: Proxy,
     sink: Sink,
-    looker: Looker,
     story: Callable[[Lab, Link], None],
     fault: Callable[[Proxy, random.Random], None],
 ) -> None:
@@ -195,13 +192,15 @@ def test_the_picture_is_the_pbxs_again(
         else:
             threading.Event().wait(lasts)
         line.open, line.delay, line.most = True, 0.0, None
-        line.flows.set()
-        back = looker.now
-        until(lambda: link._synced)
-        up = looker.now
-        _wait_until_same(link, looker, up)
+        with looking(lab) as looker:
+            line.flows.set()
+            back = looker.now
+            until(lambda: link._synced)
+            up = looker.now
+            _wait_until_same(link, looker, up)
+            same = looker.now
         told = {"pbx": lab.pbx, "story": story.__name__, "fault": fault.__name__, "turn": turn, "seed": SEED}
-        print(f"\ngap {json.dumps({**told, 'up_s': round(up - back, 2), 'same_s': round(looker.now - up, 2)})}", end="")
+        print(f"\ngap {json.dumps({**told, 'up_s': round(up - back, 2), 'same_s': round(same - up, 2)})}", end="")
         _hang_up_all(lab)
         lab.reset_phones()
         until(lambda: _nothing_left(lab, link), 60, "nothing to be left")
@@ -235,9 +234,9 @@ def _wait_until_same(link: Link, looker: Looker, since: float) -> None:
 
 
 def _same(link: Link, looker: Looker, since: float) -> bool:
-    shot = looker.shots[-1]
+    shots = looker.shots[-1:]
     try:
-        return shot.asked > since and not list(unlike_the_pbx(link.tracker, shot))
+        return bool(shots) and shots[0].asked > since and not list(unlike_the_pbx(link.tracker, shots[0]))
     except (RuntimeError, KeyError):
         # The link's own thread went on meanwhile.
         return False
