@@ -182,8 +182,13 @@ def _values(body: BaseModel, *, sent: bool = False) -> dict[str, Any]:
     for column in ("limits", "protection"):
         if isinstance(values.get(column), dict):
             # Only what was set is kept; the defaults may change later.
-            values[column] = {name: value for name, value in values[column].items() if value is not None}
+            values[column] = _set_only(values[column])
     return values
+
+
+def _set_only(values: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: _set_only(each) if isinstance(each, dict) else each for name, each in values.items()}
+    return {name: value for name, value in kept.items() if value not in (None, {})}
 
 
 @blueprint.post("/sites/<row_id>/key")

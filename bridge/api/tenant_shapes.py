@@ -160,6 +160,33 @@ class DidQuery(Listing):
     script_id: Id | None = None
 
 
+class RetryLine(Body):
+    """What follows attempts of one outcome; what is left out has the default."""
+
+    minutes: Annotated[list[Annotated[int, Field(ge=1, le=1440)]], Field(min_length=1, max_length=10)] | None = Field(
+        None, description="until the next attempt, by how many ended so before; the last holds on"
+    )
+    again: Annotated[int, Field(ge=0, le=10)] | None = Field(
+        None, description="how many more attempts may follow ones that ended so; 0 is never"
+    )
+
+
+class Retry(Body):
+    """By outcome, what `tries` and `retry_minutes` leave open."""
+
+    busy: RetryLine | None = None
+    no_answer: RetryLine | None = None
+    rejected: RetryLine | None = None
+    machine: RetryLine | None = None
+    congestion: RetryLine | None = None
+    failed: RetryLine | None = None
+    agent_hung_up: RetryLine | None = None
+    wrong_number: RetryLine | None = None
+    trunk_unreachable: RetryLine | None = None
+    agent_no_answer: RetryLine | None = None
+    agent_unreachable: RetryLine | None = None
+
+
 class Limits(Body):
     """Limits of a site; what is left out has the default. 0 of a rate means none at all."""
 
@@ -167,8 +194,15 @@ class Limits(Body):
     per_network_hour: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     per_number_day: Annotated[int, Field(ge=0, le=1_000)] | None = None
     per_site_hour: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    per_number_dials_day: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        None, description="dials of one number within a day, over all sites of the client"
+    )
+    per_number_dials: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        None, description="dials of one number in all, over all sites of the client"
+    )
     tries: Annotated[int, Field(ge=1, le=10)] | None = None
     retry_minutes: Annotated[list[Annotated[int, Field(ge=1, le=1440)]], Field(max_length=10)] | None = None
+    retry: Retry | None = None
     expire_hours: Annotated[int, Field(ge=1, le=720)] | None = None
 
 

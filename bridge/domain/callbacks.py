@@ -1,58 +1,21 @@
-"""What a callback's rules say: when it is due, and what follows an attempt. No clock, no I/O."""
+"""What a visitor may ask for: when a callback is due. No clock, no I/O."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bridge.domain.attempts import AttemptState
 from bridge.domain.errors import Invalid
 
-AGENT_NO_ANSWER = "agent_no_answer"
-AGENT_UNREACHABLE = "agent_unreachable"
-"""The agent's phone is not registered, or unknown to the PBX."""
-TRUNK_UNREACHABLE = "trunk_unreachable"
-"""The PBX had no way to the customer's number, and did not try."""
-NOT_DIALED = "not_dialed"
-"""Reconciliation found that the customer's leg was never dialled."""
-MAX_TRIES = 3
-RETRY_MINUTES = (5, 15, 60)
-EXPIRE_HOURS = 8
 FARTHEST = timedelta(days=90)
-NOT_DIALED_DELAY = timedelta(seconds=15)
-"""A dial that never left is tried again after this, so that a PBX that refuses is not asked every second."""
 
 _WALL = re.compile(
     r"(?P<local>\d{4}-\d{2}-\d{2}T\d{2}:\d{2}(?::\d{2})?)(?:\.\d{1,6})?(?P<offset>Z|[+-]\d{2}:\d{2})?"
 )
 # What lies beside the zones of a tz database: this machine's own zone, leap-second clocks, and copies.
 _ZONE = re.compile(r"(?!(?:posix|right)/|localtime|posixrules|Factory)[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}")
-
-NO_TRY_USED = frozenset(
-    {
-        AGENT_NO_ANSWER,
-        AGENT_UNREACHABLE,
-        TRUNK_UNREACHABLE,
-        "never_sent",
-        NOT_DIALED,
-        "refused",
-        "link_down",
-        "not_found",
-        "stale",
-        "dialing_stopped",
-        "observe",
-        "agent_gone",
-    }
-)
-"""Reasons of a failed attempt that did not disturb the customer."""
-OUTCOME_UNKNOWN = "outcome_unknown"
-"""Reconciliation could not say what became of it: the customer may have been rung, and may have talked."""
-NEVER_AGAIN_Q850 = frozenset({1, 28})
-"""The number does not exist, or is no number."""
 
 
 class TimePast(Invalid):
@@ -133,56 +96,3 @@ def due_from(when: str | None, timezone: str | None, now: datetime) -> Due:
     if due.at > now + FARTHEST:
         raise TooFarAhead(f"this time is more than {FARTHEST.days} days ahead; choose an earlier one", field="when")
     return due
-
-
-class Then(StrEnum):
-    """What follows the end of an attempt."""
-
-    AGAIN = "again"
-    END_DONE = "done"
-    END_FAILED = "failed"
-    END_CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """`again` after `delay`, or the callback's end; `tries` is the count of the customer's tries used up."""
-
-    then: Then
-    tries: int
-    delay: timedelta = timedelta(0)
-
-
-def after_attempt(
-    state: AttemptState,
-    reason: str | None,
-    q850: int | None,
-    tries: int,
-    max_tries: int = MAX_TRIES,
-    retry_minutes: Sequence[float] = RETRY_MINUTES,
-) -> Next:
-    """The policy for the next attempt, once one has ended as `state`; `tries` were used up before it."""
-    if state is AttemptState.DONE:
-        return Next(Then.END_DONE, tries + 1)
-    if state is AttemptState.CANCELLED:
-        return Next(Then.END_CANCELLED, tries)
-    if reason in NO_TRY_USED:
-        return Next(Then.AGAIN, tries, _free_delay(reason, retry_minutes))
-    used = tries + 1
-    if reason == OUTCOME_UNKNOWN:
-        # Whoever was perhaps talked with already is not called again without a person's word.
-        return Next(Then.END_FAILED, used)
-    if q850 in NEVER_AGAIN_Q850 or used >= max_tries:
-        return Next(Then.END_FAILED, used)
-    waits = list(retry_minutes) or list(RETRY_MINUTES)
-    return Next(Then.AGAIN, used, timedelta(minutes=waits[min(used, len(waits)) - 1]))
-
-
-def _free_delay(reason: str | None, retry_minutes: Sequence[float]) -> timedelta:
-    """How long a callback waits after an attempt that used up no try."""
-    if reason in (AGENT_NO_ANSWER, AGENT_UNREACHABLE, "never_sent"):
-        return timedelta(0)
-    if reason == TRUNK_UNREACHABLE:
-        # An agent's phone rang for it.
-        return timedelta(minutes=(list(retry_minutes) or list(RETRY_MINUTES))[0])
-    return NOT_DIALED_DELAY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,18 +11,18 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus, check_transition
-from bridge.domain.callbacks import (
+from bridge.domain.errors import NotFound, StateError
+from bridge.domain.retrying import (
     AGENT_NO_ANSWER,
     AGENT_UNREACHABLE,
-    MAX_TRIES,
     NOT_DIALED,
-    RETRY_MINUTES,
     Next,
     Then,
     after_attempt,
+    outcome_of,
 )
-from bridge.domain.errors import NotFound, StateError
-from bridge.services import news
+from bridge.services import news, number_limits
+from bridge.services.site_limits import site_limits
 from bridge.store.database import changed
 from bridge.store.models import AgentState, Attempt, AttemptChange, Callback, NumberLock, Site
 
@@ -180,16 +179,39 @@ def _move_callback(session: Session, attempt: Attempt, state: AttemptState, now:
     row = _fresh(session, attempt.callback_id)
     if row.held_by != attempt.id or CallbackStatus(row.status) in CALLBACK_ENDED:
         return
-    limits = site_limits(session.get(Site, row.site_id))
+    site = session.get_one(Site, row.site_id)
+    limits = site_limits(site)
     step = after_attempt(
-        state, attempt.reason, attempt.q850, row.tries, limits["tries"], limits["retry_minutes"]
+        state,
+        attempt.reason,
+        attempt.q850,
+        row.tries,
+        limits["tries"],
+        limits["retry_minutes"],
+        rules=limits["retry"],
+        before=_outcomes_before(session, attempt) if state is AttemptState.FAILED else (),
     )
+    if step.then is Then.AGAIN and number_limits.reached(session, site, row.number, now + step.delay):
+        # Known now, so it is told now, and nobody waits for it.
+        step = Next(Then.END_FAILED, step.tries)
     values = _callback_values(step, attempt, row, now)
     if changed(
         session,
         update(Callback).where(Callback.id == row.id, Callback.held_by == attempt.id).values(**values),
     ):
         news.note_callback(session, _fresh(session, row.id))
+
+
+def _outcomes_before(session: Session, attempt: Attempt) -> list[str]:
+    """How the callback's earlier attempts ended."""
+    rows = session.execute(
+        select(Attempt.reason, Attempt.q850).where(
+            Attempt.callback_id == attempt.callback_id,
+            Attempt.id != attempt.id,
+            Attempt.state == str(AttemptState.FAILED),
+        )
+    )
+    return [outcome_of(reason, q850) for reason, q850 in rows]
 
 
 def _callback_values(step: Next, attempt: Attempt, row: Callback, now: datetime) -> dict[str, Any]:
@@ -245,27 +267,3 @@ def _fresh(session: Session, callback_id: str) -> Callback:
     if row is None:
         raise NotFound("there is no such callback")
     return row
-
-
-def site_limits(site: Site | None) -> Mapping[str, Any]:
-    """The site's limits over the defaults; a value of the wrong kind counts as absent."""
-    own = dict(site.limits) if site is not None else {}
-    out: dict[str, Any] = {
-        "per_ip_hour": 3,
-        "per_network_hour": None,
-        "per_number_day": 3,
-        "per_site_hour": 60,
-        "tries": MAX_TRIES,
-        "expire_hours": 8,
-    }
-    for name in out:
-        value = own.get(name)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0:
-            out[name] = value
-    if out["per_network_hour"] is None:
-        # An office or a carrier's gateway is one address for many people, its network seldom more than ten.
-        out["per_network_hour"] = out["per_ip_hour"] * 10
-    waits = own.get("retry_minutes")
-    good = isinstance(waits, list) and waits and all(isinstance(w, (int, float)) and w >= 0 for w in waits)
-    out["retry_minutes"] = tuple(waits) if good and isinstance(waits, list) else RETRY_MINUTES
-    return out

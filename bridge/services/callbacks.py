@@ -26,9 +26,9 @@ from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLim
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import attempts, calendars, checking, consents, news, zone_rules
-from bridge.services.attempts import site_limits
+from bridge.services import attempts, calendars, checking, consents, news, number_limits, zone_rules
 from bridge.services.permission import check_number
+from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
 from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id, table
@@ -293,6 +293,7 @@ def _new_callback(
     number = parse_number(wish.number, region)
     check_number(session, settings, site, number)
     due, calendar = calendars.place(session, site, wish.queue, wish.when, wish.timezone, now)
+    number_limits.check(session, site, number, max(due.at, now))
     ip_hash = keyed_hash(key, "ip", limit_key(ip))
     limits = site_limits(site)
     hashes = (ip_hash, keyed_hash(key, "network", wide_network(ip)), keyed_hash(key, "number", number))

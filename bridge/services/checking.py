@@ -28,8 +28,8 @@ from bridge.domain.proof import (
     check_proof,
     new_challenge,
 )
-from bridge.services.attempts import site_limits
 from bridge.services.refusals import REFUSED
+from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 from bridge.store.models import Site

@@ -14,8 +14,15 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import ENDED, AttemptState
-from bridge.domain.callbacks import AGENT_NO_ANSWER, AGENT_UNREACHABLE, NOT_DIALED, TRUNK_UNREACHABLE
 from bridge.domain.calls import CallEventType, Cause, UnofferedReason
+from bridge.domain.retrying import (
+    AGENT_NO_ANSWER,
+    AGENT_UNREACHABLE,
+    NEVER_AGAIN_Q850,
+    NOT_DIALED,
+    TRUNK_UNREACHABLE,
+    WRONG_NUMBER,
+)
 from bridge.services import attempts
 from bridge.store.database import changed
 from bridge.store.models import Attempt, CallEventRow
@@ -118,7 +125,7 @@ def _end_not_seen(session: Session, attempt_id: str, state: AttemptState, at: da
         attempts.move(session, attempt_id, AttemptState.UNCERTAIN, "end_not_seen", now=at)
 
 
-_FAILED_BY = {1: "wrong_number", 28: "wrong_number"} | dict.fromkeys((34, 38, 41, 42), "congestion")
+_FAILED_BY = dict.fromkeys(NEVER_AGAIN_Q850, WRONG_NUMBER) | dict.fromkeys((34, 38, 41, 42), "congestion")
 """A call that failed, in the words of who waits for it."""
 
 

@@ -19,9 +19,9 @@ from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.errors import Invalid
 from bridge.live import mailbox
 from bridge.live.connection import DOWN
-from bridge.services import calendars, news
-from bridge.services.attempts import site_limits
+from bridge.services import calendars, news, number_limits
 from bridge.services.permission import check_number
+from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
 from bridge.store.models import (
@@ -176,6 +176,9 @@ def _judge(
         check_number(session, settings, site, row.number)
     except Invalid as error:
         _end(session, row, CallbackStatus.FAILED, error.code, now)
+        return Claimed.REFUSED
+    if number_limits.reached(session, site, row.number, now):
+        _end(session, row, CallbackStatus.FAILED, number_limits.NUMBER_LIMIT, now)
         return Claimed.REFUSED
     if row.tries >= site_limits(site)["tries"]:
         _end(session, row, CallbackStatus.FAILED, row.reason or "no_more_tries", now)

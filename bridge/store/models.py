@@ -190,7 +190,8 @@ class Site(_Row, Base):
     consent_text: Mapped[str] = mapped_column(Text, default="")
     test_mode: Mapped[bool] = mapped_column(default=False)
     limits: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """per_ip_hour, per_network_hour, per_number_day, per_site_hour, tries, retry_minutes (list), expire_hours."""
+    """per_ip_hour, per_network_hour, per_number_day, per_number_dials_day, per_number_dials, per_site_hour, tries,
+    retry_minutes (list), retry (by outcome: minutes, again), expire_hours."""
     protection: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     """proof (off, work or the name of an installed check), bits, block (types of numbers)."""
     previous_key: Mapped[str | None] = mapped_column(String(40), unique=True, index=True)

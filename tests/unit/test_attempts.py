@@ -14,8 +14,8 @@ from redis import Redis
 from sqlalchemy import select
 
 from bridge.domain.attempts import ENDED, IN_FLIGHT, TRANSITIONS, AttemptState, check_transition
-from bridge.domain.callbacks import AGENT_NO_ANSWER, NO_TRY_USED, Then, after_attempt
 from bridge.domain.errors import NotFound, StateError
+from bridge.domain.retrying import AGENT_NO_ANSWER, NO_TRY_USED, Then, after_attempt
 from bridge.services import attempts, dialling
 from bridge.settings import Settings
 from bridge.store.database import Sessions

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus
-from bridge.domain.callbacks import NO_TRY_USED, OUTCOME_UNKNOWN
+from bridge.domain.retrying import NO_TRY_USED, OUTCOME_UNKNOWN
 from ringbridge_lab.witness import Invite
 
 from .people import Accepted
