@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dialing": ("bridge.commands.dialing:dialing", "Stop all dialling at once, or allow it again."),
     "calls": ("bridge.commands.calls:calls", "Show the calls in progress, and the history of one."),
     "user": ("bridge.commands.user:user", "Add people who may sign in, and change their passwords."),
+    "import": ("bridge.commands.importing:importing", "Bring prices, or numbers not to call, as CSV."),
     "up": ("bridge.commands.up:up", "Run everything in one foreground process tree."),
     "listen": ("bridge.commands.listen:listen", "Run the link to one PBX."),
     "pops": ("bridge.commands.pops:pops", "Run the builder of screen pops."),

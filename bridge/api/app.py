@@ -21,6 +21,7 @@ from bridge.api import (
     headers,
     limits,
     me,
+    money,
     operations,
     pages,
     problems,
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> Flask:
         docs,
         form,
         grants,
+        money,
         operations,
         pages,
     ):

@@ -21,7 +21,7 @@ from bridge.api.shapes import Grant, GrantEvent
 from bridge.api.strict import Answer, Body, Line, Query, has_control
 from bridge.domain.errors import Forbidden, Invalid, RateLimited
 from bridge.live import screens
-from bridge.services import callbacks, checking, refusals
+from bridge.services import budgets, callbacks, checking, refusals
 from bridge.store.models import Callback, Site
 
 blueprint = Blueprint("callbacks", __name__, url_prefix="/api/v1")
@@ -148,6 +148,9 @@ def accept(body: CallbackNew, idempotency_key: str | None) -> CallbackMade:
             made = _keep(shop, body, idempotency_key)
         except (Invalid, RateLimited) as error:
             _note_refusal(shop, error.code)
+            if isinstance(error, budgets.BudgetSpent):
+                room = parts()
+                budgets.note_refused(room.database, room.redis, shop.site, error, now=now())
             raise
     token = callbacks.token(parts().settings, made.id)
     return CallbackMade(token=token, **made.as_dict())

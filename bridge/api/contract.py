@@ -20,7 +20,7 @@ from bridge.api import auth
 from bridge.api.policy import PROBLEM_TYPE
 from bridge.api.problems import Fault, Problem, problem
 from bridge.api.strict import Body, read_json
-from bridge.domain.errors import Invalid
+from bridge.domain.errors import Invalid, RingbridgeError
 from bridge.services.access import Role
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -28,7 +28,16 @@ View = TypeVar("View", bound=Callable[..., Any])
 SIGNED_IN: list[dict[str, list[str]]] = [{"token": []}, {"cookie": [], "csrf": []}]
 ANYBODY: list[dict[str, list[str]]] = [{}]
 STREAM_TYPE = "text/event-stream"
+CSV_TYPE = "text/csv"
+"""What is sent to an address that ends in `/import`."""
 _ERRORS = (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
+
+
+class NotCsv(RingbridgeError):
+    """Send the table as text/csv."""
+
+    code = "media_type"
+    status = 415
 
 
 class StrictPlugin(FlaskPlugin):
@@ -130,6 +139,13 @@ def answer(body: BaseModel, status: int = 200) -> Response:
     return Response(body.model_dump_json(), status=status, content_type="application/json")
 
 
+def csv_lines() -> list[str]:
+    """The lines of a table that was sent. Raises NotCsv."""
+    if request.mimetype != CSV_TYPE:
+        raise NotCsv(field="body")
+    return request.get_data(cache=False).decode("utf-8-sig", errors="replace").splitlines()
+
+
 def no_content() -> Response:
     return Response(status=204)
 
@@ -142,8 +158,10 @@ def openapi() -> dict[str, Any]:
             # What a change leaves out stays as it is; the model's own defaults are never used.
             for field in schema["properties"].values():
                 field.pop("default", None)
-    for path in document["paths"].values():
+    for address, path in document["paths"].items():
         for operation in path.values():
+            if address.endswith("/import"):
+                operation["requestBody"] = {"content": {CSV_TYPE: {"schema": {"type": "string"}}}, "required": True}
             for code, response in operation["responses"].items():
                 content = response.get("content", {})
                 if int(code) >= 400 and "application/json" in content:

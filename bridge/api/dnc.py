@@ -7,9 +7,10 @@ from datetime import datetime
 from flask import Blueprint, Response
 from pydantic import Field
 
-from bridge.api.contract import answer, no_content, view
+from bridge.api.contract import answer, csv_lines, no_content, view
+from bridge.api.money import ImportDone, imported
 from bridge.api.parts import now, parts
-from bridge.api.strict import Answer, Body, Line, Short
+from bridge.api.strict import Answer, Body, Line, Query, Short
 from bridge.api.tenant_shapes import Id, Listing, Number
 from bridge.domain.numbers import parse_number
 from bridge.services import dnc
@@ -42,6 +43,11 @@ class DncQuery(Listing):
     number: Line | None = Field(None, max_length=40, description="a number with its country code: is it on the list?")
 
 
+class DncImport(Query):
+    client_id: Id
+    first_line: int = Field(1, ge=1, le=1_000_000_000, description="the number of the first line that is sent")
+
+
 @blueprint.get("/dnc")
 @view("dnc", roles=STAFF, query=DncQuery, answers=DncPage)
 def find(access: Access, query: DncQuery) -> Response:
@@ -64,6 +70,20 @@ def add(access: Access, body: DncNew) -> Response:
         row = dnc.add(db, room.settings, access, now(), body.client_id, body.number, body.note)
         shape = DncRow.model_validate(row)
     return answer(shape, 201)
+
+
+@blueprint.post("/dnc/import")
+@view("dnc", roles=STAFF, query=DncImport, answers=ImportDone)
+def take(access: Access, query: DncImport) -> Response:
+    """Put the numbers of a CSV (`number`, `note`) on a client's list; a bad line is named and stops no other.
+
+    Of what is longer than 64 KiB send the next piece with its `first_line`, or use `ringbridge import dnc`.
+    """
+    room = parts()
+    done = dnc.take(
+        room.database, room.settings, access, now(), query.client_id, csv_lines(), first_line=query.first_line
+    )
+    return answer(imported(done))
 
 
 @blueprint.delete("/dnc/<row_id>")

@@ -21,7 +21,7 @@ from bridge.domain.retrying import (
     after_attempt,
     outcome_of,
 )
-from bridge.services import news, number_limits
+from bridge.services import budgets, news, number_limits
 from bridge.services.site_limits import site_limits
 from bridge.store.database import changed
 from bridge.store.models import AgentState, Attempt, AttemptChange, Callback, NumberLock, Site
@@ -171,6 +171,7 @@ def _end(session: Session, attempt: Attempt, old: AttemptState, now: datetime, *
         )
     else:
         release(session, attempt.id)
+    budgets.settle(session, attempt, now)
 
 
 def _move_callback(session: Session, attempt: Attempt, state: AttemptState, now: datetime) -> None:

@@ -26,7 +26,7 @@ from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLim
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import attempts, calendars, checking, consents, news, number_limits, zone_rules
+from bridge.services import attempts, budgets, calendars, checking, consents, news, number_limits, zone_rules
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
@@ -135,7 +135,8 @@ def create(
 
     `site` is its id, or what `find_site` has just found. One that closes meanwhile is found closed when the job runs.
     Raises Invalid (and its kinds of `domain.numbers` and `services.calendars`), RateLimited, IdempotencyMismatch,
-    IdempotencyInProgress, ProofNeeded, ProofInvalid, NotFound for a site that is not there or closed, and Unavailable.
+    IdempotencyInProgress, ProofNeeded, ProofInvalid, BudgetSpent, NotFound for a site that is not there or closed, and
+    Unavailable.
     """
     key = settings.secret_key()
     digest = wish.digest()
@@ -294,6 +295,7 @@ def _new_callback(
     check_number(session, settings, site, number)
     due, calendar = calendars.place(session, site, wish.queue, wish.when, wish.timezone, now)
     number_limits.check(session, site, number, max(due.at, now))
+    budgets.check(session, settings, site, number, now, due.at)
     ip_hash = keyed_hash(key, "ip", limit_key(ip))
     limits = site_limits(site)
     hashes = (ip_hash, keyed_hash(key, "network", wide_network(ip)), keyed_hash(key, "number", number))

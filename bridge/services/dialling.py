@@ -19,7 +19,7 @@ from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.errors import Invalid
 from bridge.live import mailbox
 from bridge.live.connection import DOWN
-from bridge.services import calendars, news, number_limits
+from bridge.services import budgets, calendars, news, number_limits
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
@@ -60,6 +60,8 @@ class Claimed(StrEnum):
     PBX_DOWN = "pbx_down"
     NUMBER_LOCKED = "number_locked"
     NO_AGENT = "no_agent"
+    BUDGET_SPENT = "budget_spent"
+    """No room in a day's budget; it is looked at again later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,8 @@ def _claim(session: Session, settings: Settings, callback_id: str, now: datetime
         return Claim(Claimed.NO_AGENT)
     _hold(session, row, attempt, agent_first=site.order != "customer_first")
     _lock_number(session, row.number, attempt, now)
+    if not budgets.reserve(session, settings, site, row.number, attempt, now):
+        raise _Lost(Claimed.BUDGET_SPENT)
     deadline = timedelta(seconds=settings.dialing.command_deadline_seconds) + _DEADLINE_MARGIN
     session.add(
         Attempt(
@@ -186,7 +190,7 @@ def _judge(
     if site.test_mode:
         _end(session, row, CallbackStatus.DONE, "test_mode", now)
         return Claimed.TEST_MODE
-    return None
+    return Claimed.BUDGET_SPENT if budgets.postpone(session, settings, row, site, now) else None
 
 
 def _end(session: Session, row: Callback, status: CallbackStatus, reason: str, now: datetime) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from bridge.domain import csv_lines
+from bridge.domain.csv_lines import Imported
 from bridge.domain.errors import Conflict, Invalid, NotFound
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
@@ -14,7 +19,10 @@ from bridge.services import audit
 from bridge.services.access import LEADERS, STAFF, Access
 from bridge.services.paging import Page, page_of
 from bridge.settings import Settings
-from bridge.store.models import Client, Dnc
+from bridge.store.database import Sessions, changed
+from bridge.store.models import Client, Dnc, new_id
+
+_AT_ONCE = 2000
 
 
 class DoNotCall(Invalid):
@@ -48,6 +56,65 @@ def add(
     db.flush()
     audit.record(db, now, access.username, "dnc.create", row.id, client)
     return row
+
+
+def take(
+    sessions: Sessions,
+    settings: Settings,
+    access: Access,
+    now: datetime,
+    client: str,
+    lines: Iterable[str],
+    first_line: int = 1,
+) -> Imported:
+    """Put the numbers of CSV lines (`number`, `note`) on a client's list, a batch at a time; a bad line stops no other.
+
+    Safe to run again: who is on the list already stays as they are. Raises Invalid, NotFound.
+    """
+    access.require(STAFF)
+    access.check_client(client)
+    with sessions.read() as db:
+        company = db.get(Client, client)
+    if company is None:
+        raise Invalid("there is no such client", field="client_id")
+    done, batch = Imported(), []
+    for found in csv_lines.read(lines, ("number", "note"), ("number",), first_line):
+        if isinstance(found, csv_lines.Fault):
+            done.note(found)
+            continue
+        try:
+            e164, note = parse_number(found.cells["number"], company.region), _note(found.cells["note"])
+        except Invalid as error:
+            done.note(csv_lines.said(found.line, error))
+            continue
+        digest = _hash(settings, e164)
+        batch.append(
+            {"id": new_id(), "created_at": now, "client_id": client, "number_hash": digest, "ending": e164[-2:],
+             "note": note}
+        )  # fmt: skip
+        if len(batch) >= _AT_ONCE:
+            _put(sessions, access, now, batch, done)
+            batch = []
+    _put(sessions, access, now, batch, done)
+    return done
+
+
+def _put(sessions: Sessions, access: Access, now: datetime, batch: list[dict[str, Any]], done: Imported) -> None:
+    if not batch:
+        return
+    client = str(batch[0]["client_id"])
+    with sessions.begin() as db:
+        made = (postgresql if db.get_bind().dialect.name == "postgresql" else sqlite).insert(Dnc)
+        taken = changed(db, made.values(batch).on_conflict_do_nothing(index_elements=["client_id", "number_hash"]))
+        audit.record(db, now, access.username, "dnc.import", client, client, {"rows": taken})
+    done.taken += taken
+    done.already += len(batch) - taken
+
+
+def _note(text: str) -> str:
+    if len(text) > 200 or not text.isprintable():
+        raise Invalid("a note has at most 200 printable characters", field="note")
+    return text
 
 
 def find(

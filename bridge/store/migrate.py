@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 
 from bridge.domain.errors import Unavailable
 from bridge.settings import Settings
+from bridge.store import spending  # noqa: F401 - its tables belong to the metadata
 from bridge.store.database import WRITES, open_engine
 from bridge.store.models import Base
 
