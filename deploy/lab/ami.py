@@ -25,8 +25,8 @@ class Ami:
             self._socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
         except OSError as error:
             raise LabError(f"nothing answers on AMI port {port} of the lab: {error}") from None
-        self._read_until(b"\r\n", time.monotonic() + seconds)
         try:
+            self._read_until(b"\r\n", time.monotonic() + seconds)
             self.action("Login", Username=username, Secret=secret, Events="off", seconds=seconds)
         except LabError:
             self.close()

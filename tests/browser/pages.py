@@ -145,9 +145,17 @@ class AgentPage:
         expect(shown).to_be_visible(timeout=seconds * 1000)
         return shown
 
-    def text(self, slot: str) -> str:
+    def slot(self, slot: str) -> Locator:
         """A part of the shown call: name, number, state, client-name, script, greeting, customer, callback ..."""
-        return self.page.locator(f'.pop:not([hidden]) [data-slot="{slot}"]').inner_text().strip()
+        return self.page.locator(f'.pop:not([hidden]) [data-slot="{slot}"]')
+
+    def text(self, slot: str) -> str:
+        """What a part of the shown call says now."""
+        return self.slot(slot).inner_text().strip()
+
+    def expect_text(self, slot: str, words: str) -> None:
+        """Wait until a part of the shown call says this."""
+        expect(self.slot(slot)).to_have_text(words)
 
     def idle(self) -> None:
         """Wait until no call is on the page."""

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from invariants import Watch, left
+from invariants import Broken, Watch, left
 from links import Link, Sink, link_to
 from proxy import Proxy
 from real_gaps import unlike_the_pbx
@@ -30,7 +30,6 @@ from bridge.domain.calls import CallEvent, CallEventType, Expected
 from bridge.pbx.port import DialOrder
 from bridge.settings import Pbx
 from bridge.uptime import uptime
-from ringbridge_lab.errors import LabError
 from ringbridge_lab.lab import Behaviour, Lab
 
 LONG = bool(os.environ.get("RINGBRIDGE_LONG"))
@@ -201,18 +200,10 @@ def test_the_picture_is_the_pbxs_again(
             same = looker.now
         told = {"pbx": lab.pbx, "story": story.__name__, "fault": fault.__name__, "turn": turn, "seed": SEED}
         print(f"\ngap {json.dumps({**told, 'up_s': round(up - back, 2), 'same_s': round(same - up, 2)})}", end="")
-        _hang_up_all(lab)
+        lab.hang_up_all()
         lab.reset_phones()
         until(lambda: _nothing_left(lab, link), 60, "nothing to be left")
     _sound(link, sink.heard)
-
-
-def _hang_up_all(lab: Lab) -> None:
-    try:
-        lab.hang_up_all()
-    except LabError:
-        if lab.running()["company"]:
-            raise
 
 
 def _nothing_left(lab: Lab, link: Link) -> bool:
@@ -245,8 +236,13 @@ def _same(link: Link, looker: Looker, since: float) -> bool:
 def _sound(link: Link, heard: list[CallEvent]) -> None:
     """Each call numbered without holes, begun once and ended once; nobody offered one ring twice."""
     watch = Watch(link.tracker)
-    watch.saw(list(heard))
-    watch.over()
+    try:
+        watch.saw(list(heard))
+        watch.over()
+    except Broken:
+        for event in heard:
+            print(event.at, event.call, event.seq, event.type, json.dumps(event.data, default=str))
+        raise
     offers = Counter(
         (event.call, str(event.data["party"]["device"])) for event in heard if event.type is CallEventType.OFFERED
     )
