@@ -6,12 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from click.testing import CliRunner
 from doubles.company import NOW, NUMBER, ask, callback, change_site, found_company
 from doubles.postgres import postgres, settings  # noqa: F401 - fixtures
 from redis import Redis
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from bridge.commands import db as db_command
 from bridge.services import consents
 from bridge.settings import Settings
 from bridge.store.database import Sessions
@@ -94,3 +96,33 @@ def test_many_at_once_make_one_chain(company: Sessions, settings: Settings) -> N
         list(pool.map(keep, range(24)))
     (verified,) = consents.verify(company, settings.secret_key())
     assert (verified.entries, verified.fault) == (24, None)
+
+
+@pytest.mark.parametrize(
+    ("tamper", "status", "words"),
+    [
+        (None, 0, "3 entries, last seal"),
+        (_change(text="Call me day and night."), 1, "entry 2 was changed"),
+        (lambda db: db.execute(delete(ConsentRecord).where(ConsentRecord.number == 2)), 1, "entry 2 is missing"),
+    ],
+)
+def test_the_command_that_verifies(
+    company: Sessions,
+    redis: Redis,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tamper: Callable[[Session], object] | None,
+    status: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr("bridge.settings.load", lambda: settings)
+    run = CliRunner()
+    assert "Nobody has agreed" in run.invoke(db_command.db, ["verify-consent"]).output
+    for _ in range(3):
+        agree(company, redis, settings)
+    if tamper is not None:
+        with company.begin() as db:
+            tamper(db)
+    done = run.invoke(db_command.db, ["verify-consent"])
+    assert done.exit_code == status and "site shop: " in done.output and words in done.output
+    assert ("as written" in done.output) is (status == 0)
