@@ -26,14 +26,18 @@ from bridge.api.problems import faults_of
 from bridge.api.strict import has_control
 from bridge.domain.attempts import CALLBACK_ENDED, CallbackStatus
 from bridge.domain.errors import Conflict, RingbridgeError
-from bridge.services import callbacks
+from bridge.services import callbacks, checking
 from bridge.store.models import Client
 
 blueprint = Blueprint("call_me", __name__)
 
 _SENT = ("number", "name", "note", "when", "page_url", "queue", "website", "proof")
 """Fields of the plain form that go on as they are; what else a page sends with them is its own matter."""
+_TRAP = "rb_blank"
+"""A field that people do not see, of a name that no browser fills in; `website` of older pages is another."""
 _SHOWN = ("number", "name", "note", "when")
+_PLAIN = {"proof_needed": "confirm_needed", "proof_invalid": "confirm_needed"}
+"""The answer to a form without a good pass carries a new one: to press once more is all that it takes."""
 _WORDS: dict[str, dict[str, Any]] = json.loads(
     (Path(bridge.screen.__file__).parent / "static" / "widget" / "words.json").read_text(encoding="utf-8")
 )
@@ -61,7 +65,9 @@ def ask(site_key: str) -> AnyResponse:
         return Response(_form(shop, sent, faults), 422)
     except RingbridgeError as error:
         field = "when" if error.field == "timezone" else error.field
-        told = _said(str(error.details.get("code") or error.code), error.message)
+        if error.code in _PLAIN:
+            sent["proof"] = ""
+        told = _said(_PLAIN.get(error.code, str(error.details.get("code") or error.code)), error.message)
         return Response(_form(shop, sent, {field or "": told}), error.status)
     return _to_progress(site_key, made.id, made.token)
 
@@ -106,6 +112,8 @@ def _line(text: str) -> str:
 def _body(shop: callbacks.OpenSite, sent: Mapping[str, str]) -> tuple[CallbackNew, str]:
     """The wish as JSON would say it, and the key under which sending it twice is one callback."""
     given: dict[str, Any] = {name: sent[name] for name in _SENT if sent[name]}
+    if blank := _line(request.form.get(_TRAP, "")):
+        given["website"] = blank
     given |= {"site": shop.site.key, "number": sent["number"]}
     if "when" in given:
         # A form's field knows no zone: it asks in the site's own.
@@ -137,6 +145,7 @@ def _form(shop: callbacks.OpenSite, sent: Mapping[str, str], faults: Mapping[str
         faults={field: text for field, text in faults.items() if field in known},
         fault=other,
         key=secrets.token_hex(16),
+        **{"pass": sent.get("proof") or checking.waiting_pass(parts().settings, shop.site, now=now())},
     )
 
 

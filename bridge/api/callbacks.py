@@ -39,6 +39,12 @@ class OriginNotAllowed(Forbidden):
     code = "origin_not_allowed"
 
 
+class ConfirmNeeded(Invalid):
+    """A field that people do not see was filled in; leave it empty and send the form once more."""
+
+    code = "confirm_needed"
+
+
 class ConsentRefused(Invalid):
     """Nobody is called who did not agree; leave `consent` out only where the visitor was asked nothing."""
 
@@ -140,18 +146,17 @@ def accept(body: CallbackNew, idempotency_key: str | None) -> CallbackMade:
     """Keep the wish that this request makes, as JSON or as a plain form; its sender's address and origin count."""
     shop = site_of(body.site)
     if body.website:
-        # What fills in a field that nobody sees is a program: told the same as a person, and kept nowhere.
+        # Most likely a program; but a browser may have filled it in for a person, who is then asked once more.
         _note_refusal(shop, "honeypot")
-        made = callbacks.nothing_kept()
-    else:
-        try:
-            made = _keep(shop, body, idempotency_key)
-        except (Invalid, RateLimited) as error:
-            _note_refusal(shop, error.code)
-            if isinstance(error, budgets.BudgetSpent):
-                room = parts()
-                budgets.note_refused(room.database, room.redis, shop.site, error, now=now())
-            raise
+        raise ConfirmNeeded(field="website")
+    try:
+        made = _keep(shop, body, idempotency_key)
+    except (Invalid, RateLimited) as error:
+        _note_refusal(shop, error.code)
+        if isinstance(error, budgets.BudgetSpent):
+            room = parts()
+            budgets.note_refused(room.database, room.redis, shop.site, error, now=now())
+        raise
     token = callbacks.token(parts().settings, made.id)
     return CallbackMade(token=token, **made.as_dict())
 

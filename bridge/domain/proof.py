@@ -28,11 +28,24 @@ _PROOF = re.compile(
     r":(?P<nonce>[A-Za-z0-9_-]{1,40})"
 )
 
+WAIT = timedelta(seconds=4)
+"""How long a person takes for a form at the very least."""
+PASS_LIFE = timedelta(hours=1)
+_PASS = re.compile(
+    r"(?P<head>wait\.(?P<at>\d{10})\.(?P<random>[A-Za-z0-9_-]{16}))\.(?P<mac>[A-Za-z0-9_-]{22})"
+)
+
 
 class ProofNeeded(Invalid):
     """This form needs a proof that a page sent it; load the page again, or call us."""
 
     code = "proof_needed"
+
+
+class TooSoon(Invalid):
+    """This form was sent faster than a person fills it in; wait a few seconds and send it again."""
+
+    code = "too_soon"
 
 
 class ProofInvalid(Invalid):
@@ -75,6 +88,31 @@ def is_solved(proof: str, bits: int) -> bool:
     """Whether the hash of `challenge:nonce` begins with so many zero bits."""
     digest = int.from_bytes(hashlib.sha256(proof.encode()).digest(), "big")
     return digest >> (256 - bits) == 0
+
+
+def new_pass(key: bytes, site: str, random: bytes, now: datetime) -> str:
+    """What a page without scripts carries instead of a solved puzzle; good once, from `WAIT` on for as long as one."""
+    shown = base64.urlsafe_b64encode(random[:12]).decode()
+    head = f"wait.{int(now.timestamp()):010d}.{shown}"
+    return f"{head}.{_mac(key, site, head)}"
+
+
+def is_pass(text: str) -> bool:
+    """Whether it claims to be one of `new_pass`."""
+    return text.startswith("wait.")
+
+
+def check_pass(key: bytes, site: str, text: str, now: datetime) -> str:
+    """What names the pass, which the caller sees to it is used once. Raises TooSoon, ProofInvalid."""
+    match = _PASS.fullmatch(text)
+    if match is None or not hmac.compare_digest(_mac(key, site, match["head"]), match["mac"]):
+        raise ProofInvalid(field="proof")
+    age = now.timestamp() - int(match["at"])
+    if age >= PASS_LIFE.total_seconds():
+        raise ProofInvalid(field="proof")
+    if age < WAIT.total_seconds():
+        raise TooSoon(field="proof")
+    return match["random"]
 
 
 def solve(challenge: str, bits: int) -> str:

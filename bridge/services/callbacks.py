@@ -149,7 +149,7 @@ def create(
         used = checking.check(settings, shop.site, wish.proof, ip, now=now)
         row = _new_callback(session, settings, shop.site, shop.region, wish, key, ip, now)
         if used is not None:
-            checking.use_once(session, shop.site, used, now)
+            checking.use_once(session, settings, shop.site, used, ip, now)
         if idempotency_key is not None:
             _keep_key(session, row, idempotency_key, digest)
         news.note_callback(session, row)
@@ -200,11 +200,6 @@ def send_hangup(redis: Redis, pbx: str, call_id: str) -> None:
         mailbox.send(redis, pbx, mailbox.Kind.HANGUP, {"call": call_id, "agent": None}, 30)
     except RedisError as error:
         log.warning("the hang-up was not sent", call=call_id, error=type(error).__name__)
-
-
-def nothing_kept() -> CallbackView:
-    """What a program is told that fell into the trap: it looks like a callback, and there is none."""
-    return CallbackView(new_id(), str(CallbackStatus.QUEUED), None, None)
 
 
 def view_of(row: Callback) -> CallbackView:

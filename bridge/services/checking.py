@@ -17,7 +17,9 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from bridge.domain.errors import Unavailable
+from bridge.domain.addresses import wide_network
+from bridge.domain.errors import RateLimited, Unavailable
+from bridge.domain.keyed import keyed_hash
 from bridge.domain.proof import (
     BITS,
     FEWEST_BITS,
@@ -25,8 +27,11 @@ from bridge.domain.proof import (
     ProofInvalid,
     ProofNeeded,
     bits_under_load,
+    check_pass,
     check_proof,
+    is_pass,
     new_challenge,
+    new_pass,
 )
 from bridge.services.refusals import REFUSED
 from bridge.services.site_limits import site_limits
@@ -38,7 +43,10 @@ from bridge.store.queries import counters
 log = structlog.get_logger(__name__)
 OFF, WORK = "off", "work"
 GROUP = "ringbridge.checks"
+_PASS = "pass:"
 _HOUR = timedelta(hours=1)
+_KEPT = timedelta(hours=2)
+"""Longer than anything that is good once is good."""
 Check = Callable[[str, str], bool]
 
 
@@ -73,12 +81,16 @@ def challenge(sessions: Sessions, settings: Settings, site: Site, *, now: dateti
 
 
 def check(settings: Settings, site: Site, proof: str | None, ip: str, *, now: datetime) -> str | None:
-    """What `use_once` takes; None where the site wants no puzzle. Raises ProofNeeded, ProofInvalid, Unavailable."""
+    """What `use_once` takes; None where the site wants no puzzle. Raises ProofNeeded, ProofInvalid, TooSoon,
+    Unavailable.
+    """
     kind = protection(site)["proof"]
     if kind == OFF:
         return None
     if not proof:
         raise ProofNeeded(field="proof")
+    if kind == WORK and is_pass(proof):
+        return f"{_PASS}{check_pass(settings.secret_key(), site.id, proof, now)}"
     if kind == WORK:
         return check_proof(settings.secret_key(), site.id, proof, now)
     installed = _installed(kind)
@@ -96,10 +108,35 @@ def check(settings: Settings, site: Site, proof: str | None, ip: str, *, now: da
     return None
 
 
-def use_once(session: Session, site: Site, name: str, now: datetime) -> None:
-    """Count a solved challenge in the caller's transaction. Raises ProofInvalid where it was used before."""
-    if counters.count(session, "challenge", f"{site.id}:{name}", _HOUR, now) > 1:
+def waiting_pass(settings: Settings, site: Site, *, now: datetime) -> str | None:
+    """What the plain form of a site with a puzzle carries, since it cannot solve one; None for other sites."""
+    if protection(site)["proof"] != WORK:
+        return None
+    return new_pass(settings.secret_key(), site.id, secrets.token_bytes(12), now)
+
+
+def use_once(session: Session, settings: Settings, site: Site, name: str, ip: str, now: datetime) -> None:
+    """Count a solved challenge, or a pass of the plain form, in the caller's transaction.
+
+    Passes cost a flood nothing but time, so they are few: a whole network has as many in an hour as
+    one address has wishes, the site a quarter of all it takes. Raises ProofInvalid where it was used before,
+    RateLimited.
+    """
+    if counters.count(session, "challenge", f"{site.id}:{name}", _KEPT, now) > 1:
         raise ProofInvalid(field="proof")
+    if not name.startswith(_PASS):
+        return
+    limits = site_limits(site)
+    network = keyed_hash(settings.secret_key(), "network", wide_network(ip))
+    for scope, subject, most in (
+        ("plain_network", f"{site.id}:{network}", max(1, int(limits["per_ip_hour"]))),
+        ("plain_site", site.id, max(1, int(limits["per_site_hour"]) // 4)),
+    ):
+        if counters.count(session, scope, subject, _HOUR, now) > most:
+            raise RateLimited(
+                "too many callbacks were asked for without scripts; try again later or call us",
+                retry_after=int(_HOUR.total_seconds() / 12),
+            )
 
 
 @cache

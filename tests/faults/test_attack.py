@@ -16,10 +16,12 @@ from doubles.web import Web, web
 from redis import Redis
 from sqlalchemy import select
 
+from bridge.domain.attempts import AttemptState
 from bridge.domain.proof import solve
 from bridge.live import keys
-from bridge.services import dialling
+from bridge.services import attempts, dialling
 from bridge.store.models import Agent, AgentState, Attempt, Audit, Callback, PbxLease, Site
+from bridge.store.spending import BudgetDay, BudgetRow, PriceRow
 
 __all__ = ["web"]
 
@@ -93,9 +95,8 @@ def test_nothing_is_dialled_for_a_flood(web: Web, redis: Redis) -> None:
             visitors[honest.get_json()["id"]] = number
         ip, body = hostile(dice, form, spent)
         response = form.send(ip, **body)
-        trapped = "website" in body
-        assert response.status_code == 201 if trapped else response.status_code in (422, 429)
-        answers["trapped" if trapped else response.get_json()["code"]] += 1
+        assert response.status_code in (422, 429)
+        answers[response.get_json()["code"]] += 1
     print(f"\n{REQUESTS} hostile requests: {json.dumps(answers)}; {len(visitors)} visitors served")
 
     with web.database.read() as db:
@@ -110,4 +111,58 @@ def test_nothing_is_dialled_for_a_flood(web: Web, redis: Redis) -> None:
         dialled = [row.number for row in db.scalars(select(Attempt))]
     assert sorted(dialled) == sorted(visitors.values())
     assert redis.xlen(keys.commands("lab")) == HONEST
-    assert {"number_type_not_allowed", "region_not_allowed", "proof_needed", "proof_invalid", "trapped"} <= set(answers)
+    expected = {"number_type_not_allowed", "region_not_allowed", "proof_needed", "proof_invalid", "confirm_needed"}
+    assert expected <= set(answers)
+
+
+def set_costs(web: Web) -> None:
+    """Prices for two areas of three, and two euros a day: twenty calls that are billed for five minutes each."""
+    now = datetime.now(UTC)
+    with web.database.begin() as db:
+        site = db.query(Site).one()
+        site.limits = dict.fromkeys(("per_ip_hour", "per_network_hour", "per_number_day", "per_site_hour"), 100_000)
+        common = {"currency": "EUR", "setup": 0, "first_seconds": 60, "next_seconds": 60, "name": "", "changed_at": now}
+        db.add_all([
+            PriceRow(prefix="1212", per_minute=20_000, **common),
+            PriceRow(prefix="1646", per_minute=20_000, **common),
+            # One call to these may cost more than the day.
+            PriceRow(prefix="1212555999", per_minute=2_000_000, **common),
+            BudgetRow(owner_id=site.id, client_id=site.client_id, site_id=site.id, money=2_000_000, currency="EUR",
+                      seconds=None, call_seconds=270, changed_at=now),
+        ])  # fmt: skip
+
+
+def test_a_flood_that_passes_every_check_stops_at_the_budget(web: Web, redis: Redis) -> None:
+    """From many addresses, with solved puzzles, to numbers that may be called: it costs two euros and no more."""
+    open_shop(web)
+    set_costs(web)
+    dice, form = random.Random(SEED), Form(web)
+    answers: Counter[str] = Counter()
+    talks = 0
+    turns = max(REQUESTS // 5, 100)
+    for turn in range(turns):
+        if turn == turns // 4:
+            redis.flushdb()
+        range_ = dice.choice(("+1212555{:04d}", "+1646555{:04d}", "+1917555{:04d}", "+1212555999{:01d}"))
+        number = range_.format(turn % 1000 if "999" not in range_ else turn % 10)
+        response = form.send(f"203.0.{turn % 250}.{turn % 200}", number=number, proof=form.proof())
+        answers["taken" if response.status_code == 201 else response.get_json()["code"]] += 1
+        if response.status_code != 201:
+            continue
+        now = datetime.now(UTC)
+        found = dialling.dial(web.database, redis, web.settings, response.get_json()["id"], now=now)
+        if found.attempt is not None:
+            talks += 1
+            with web.database.begin() as db:
+                attempts.move(db, found.attempt, AttemptState.CONNECTED, now=now)
+            with web.database.begin() as db:
+                over = now + timedelta(seconds=dice.randrange(60, 270))
+                attempts.move(db, found.attempt, AttemptState.DONE, now=over, over=True)
+    print(f"\n{turns} requests that pass every check: {json.dumps(answers)}; {talks} calls")
+    with web.database.read() as db:
+        (used,) = db.scalars(select(BudgetDay))
+        told = [row.action for row in db.scalars(select(Audit)) if row.action == "budget.spent"]
+    # One more call would not have fitted, and no call was one too many.
+    assert 1_900_000 < used.money_spent <= 2_000_000 and used.money_held == 0
+    assert told == ["budget.spent"] and answers["taken"] == talks >= 20
+    assert {"taken", "no_price", "too_dear", "budget_spent"} == set(answers)

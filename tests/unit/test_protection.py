@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,10 +11,19 @@ from doubles.web import Web, code, web
 from redis import Redis
 from sqlalchemy import func, select
 
+from bridge.domain import proof as domain_proof
 from bridge.domain.addresses import limit_key, wide_network
 from bridge.domain.errors import Invalid
 from bridge.domain.numbers import NumberTypeNotAllowed, dialable
-from bridge.domain.proof import LIFE, ProofInvalid, bits_under_load, check_proof, new_challenge, solve
+from bridge.domain.proof import (
+    LIFE,
+    ProofInvalid,
+    TooSoon,
+    bits_under_load,
+    check_proof,
+    new_challenge,
+    solve,
+)
 from bridge.live import keys
 from bridge.services import checking
 from bridge.store.models import Audit, Callback, Counter, Site
@@ -147,16 +157,93 @@ def test_another_check_can_be_put_in(web: Web, site: str, monkeypatch: pytest.Mo
 # --- the trap, networks, types ---
 
 
-def test_what_fills_in_the_hidden_field_is_told_the_same_and_kept_nowhere(web: Web, site: str, redis: Redis) -> None:
-    honest = ask(web, proof=proof(web))
-    trapped = ask(web, website="https://spam.example", number="+19005550123")
-    assert trapped.status_code == honest.status_code == 201
-    assert set(trapped.get_json()) == set(honest.get_json())
-    assert trapped.get_json()["status"] == honest.get_json()["status"]
-    assert dict(trapped.headers).keys() == dict(honest.headers).keys()
-    assert kept(web) == 1
+def test_who_fills_in_the_hidden_field_is_asked_once_more(web: Web, site: str) -> None:
+    """A program goes away; a person whose browser filled it in presses once more, and nothing was lost silently."""
+    assert code(ask(web, website="https://spam.example", proof=proof(web))) == (422, "confirm_needed", "website")
+    assert kept(web) == 0
+    assert ask(web, proof=proof(web)).status_code == 201
     with web.database.read() as db:
         assert db.scalar(select(Counter.count).where(Counter.scope == "refused:honeypot")) == 1
+
+
+# --- the form without scripts ---
+
+
+def plain(web: Web, ip: str = "192.0.2.1", **fields: str) -> Any:
+    """A form that a page of the site sent; its answer."""
+    data = {"number": NUMBER, **fields}
+    return web.client.post("/call-me/site-key", data=data, environ_overrides={"REMOTE_ADDR": ip})
+
+
+def passed(answer: Any) -> str:
+    """The pass that a page carries."""
+    return re.findall(r'name="proof" value="([^"]+)"', answer.get_data(as_text=True))[0]
+
+
+@pytest.fixture
+def no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(domain_proof, "WAIT", timedelta(0))
+
+
+def test_a_form_without_scripts_gets_through_by_pressing_once_more(web: Web, site: str, no_wait: None) -> None:
+    first = plain(web, name="Ann", note="tea")
+    page = first.get_data(as_text=True)
+    assert first.status_code == 422 and "Press the button once more" in page and 'value="Ann"' in page
+    assert kept(web) == 0
+    done = plain(web, proof=passed(first))
+    assert done.status_code == 303 and kept(web) == 1
+    # Once only.
+    again = plain(web, proof=passed(first), name="Bob")
+    assert again.status_code == 422 and kept(web) == 1
+    assert plain(web, proof=passed(again), name="Bob").status_code == 303
+
+
+def test_our_own_plain_form_needs_one_press(web: Web, site: str, no_wait: None) -> None:
+    assert plain(web, proof=passed(web.client.get("/call-me/site-key"))).status_code == 303
+
+
+def test_a_pass_is_good_for_its_site_after_a_while_and_not_for_ever() -> None:
+    given = domain_proof.new_pass(KEY, "shop", RANDOM, NOW)
+    assert domain_proof.check_pass(KEY, "shop", given, NOW + domain_proof.WAIT)
+    with pytest.raises(TooSoon):
+        domain_proof.check_pass(KEY, "shop", given, NOW + timedelta(seconds=1))
+    for site, text, at in (
+        ("other", given, NOW + timedelta(minutes=1)),
+        ("shop", given[:-1] + "A", NOW + timedelta(minutes=1)),
+        ("shop", given.replace("wait.1", "wait.0"), NOW + timedelta(minutes=1)),
+        ("shop", "wait.", NOW + timedelta(minutes=1)),
+        ("shop", given, NOW + domain_proof.PASS_LIFE),
+    ):
+        with pytest.raises(ProofInvalid):
+            domain_proof.check_pass(KEY, site, text, at)
+
+
+def test_who_was_too_quick_keeps_the_pass(web: Web, site: str) -> None:
+    given = passed(web.client.get("/call-me/site-key"))
+    quick = plain(web, proof=given)
+    assert quick.status_code == 422 and "Wait a few seconds" in quick.get_data(as_text=True)
+    assert passed(quick) == passed(plain(web, proof=given, number="nonsense")) == given
+
+
+def test_passes_are_few(web: Web, site: str, no_wait: None) -> None:
+    set_site(web, protection={"proof": "work"}, limits={"per_ip_hour": 2, "per_site_hour": 16, "per_number_day": 99})
+
+    def send(ip: str, turn: int) -> int:
+        page = web.client.get("/call-me/site-key")
+        return int(plain(web, ip, proof=passed(page), name=f"Visitor {turn}").status_code)
+
+    assert [send(f"192.0.2.{turn}", turn) for turn in range(3)] == [303, 303, 429]
+    assert [send(f"198.51.{turn}.1", turn) for turn in range(3)] == [303, 303, 429]
+    # Who solves the puzzle is not held up by those who do not.
+    assert ask(web, proof=proof(web)).status_code == 201
+
+
+def test_the_trap_of_a_plain_form_keeps_what_was_written(web: Web, site: str, no_wait: None) -> None:
+    for name in ("website", "rb_blank"):
+        first = plain(web, **{name: "https://me.example"}, note="tea")
+        assert first.status_code == 422 and "tea" in first.get_data(as_text=True)
+        assert plain(web, proof=passed(first), note=f"tea {name}").status_code == 303
+    assert kept(web) == 2
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ class View {
       field("name", words.name, h("input", { id: "name", name: "name", autocomplete: "name", maxlength: 200, "aria-describedby": "name-fault" })),
       this.timeField(),
       field("note", words.note, h("textarea", { id: "note", name: "note", rows: 2, maxlength: 2000, "aria-describedby": "note-fault" })),
-      h("div", { class: "trap", "aria-hidden": "true" }, h("label", {}, "Website", h("input", { name: "website", tabindex: -1, autocomplete: "off" }))),
+      h("div", { class: "trap", "aria-hidden": "true" }, h("label", {}, "Leave this empty", h("input", { name: "rb_blank", tabindex: -1, autocomplete: "off" }))),
       consent && h("div", { class: "field" },
         h("label", { class: "consent" }, h("input", { id: "consent", name: "consent", type: "checkbox", required: true, "aria-describedby": "consent-fault" }), h("span", { id: "consent-text" }, consent)),
         this.faultLine("consent")),
@@ -262,7 +262,7 @@ class View {
       if (!elements.consent.checked) return this.mark("consent", this.words.needConsent);
       body.consent = this.by("consent-text").textContent.trim().replace(/\s+/g, " ");
     }
-    if (elements.website.value) body.website = elements.website.value.slice(0, 200);
+    if (elements.rb_blank.value) body.website = elements.rb_blank.value.slice(0, 200);
     const later = this.by("later");
     if (later && !later.hidden) {
       if (!this.by("when").value) return this.mark("when", this.words.needTime);
@@ -293,6 +293,8 @@ class View {
         // 409: the first try is still in work, and may well succeed.
         if (status < 500 && status !== 409) this.remember(null);
         this.riddle();
+        // Filled in by the browser, perhaps: whoever presses once more is a person.
+        this.form.elements.rb_blank.value = "";
         this.refuse(found ?? {});
         return;
       }
