@@ -179,7 +179,7 @@ def _changing_words(offer: Offer) -> str:
 
 def _values(body: BaseModel, *, sent: bool = False) -> dict[str, Any]:
     values = body.model_dump(exclude_unset=sent)
-    for column in ("limits", "protection"):
+    for column in ("limits", "protection", "missed"):
         if isinstance(values.get(column), dict):
             # Only what was set is kept; the defaults may change later.
             values[column] = _set_only(values[column])

@@ -220,6 +220,20 @@ class Protection(Body):
     )
 
 
+class Missed(Body):
+    """Callers whom nobody answered and whom the site calls back; without `dids` there are none."""
+
+    dids: Annotated[list[Number], Field(max_length=100)] | None = Field(
+        None, description="DIDs of this client on which a missed call is called back"
+    )
+    min_wait_seconds: Annotated[int, Field(ge=0, le=300)] | None = Field(
+        None, description="who hung up sooner is not called back; 5 by default"
+    )
+    delay_minutes: Annotated[int, Field(ge=0, le=240)] | None = Field(
+        None, description="how long the caller may try again first; 1 by default"
+    )
+
+
 class KeyWanted(Body):
     """How long the key before it stays good: 0, the default, revokes it at once."""
 
@@ -247,6 +261,7 @@ class _Site(Patch):
     when_closed: Literal["next_open", "refuse"] = Field(
         "next_open", description='what "now" means in closed hours'
     )
+    missed: Missed = Field(default_factory=Missed)
     active: bool = True
 
 
@@ -281,6 +296,7 @@ class SiteRow(Answer):
     calendar_id: str | None
     queue_calendars: dict[str, Any]
     when_closed: str
+    missed: dict[str, Any]
     active: bool
 
 

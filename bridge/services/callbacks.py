@@ -302,6 +302,8 @@ def _new_callback(
         "client_id": site.client_id,
         "site_id": site.id,
         "number": number,
+        "source": "web",
+        "joined_at": max(due.at, now),
         "name": wish.name,
         "note": wish.note,
         "page_url": wish.page_url,

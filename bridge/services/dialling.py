@@ -19,7 +19,7 @@ from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.errors import Invalid
 from bridge.live import mailbox
 from bridge.live.connection import DOWN
-from bridge.services import budgets, calendars, news, number_limits
+from bridge.services import budgets, calendars, line, news, number_limits, phoned
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
@@ -62,6 +62,8 @@ class Claimed(StrEnum):
     NO_AGENT = "no_agent"
     BUDGET_SPENT = "budget_spent"
     """No room in a day's budget; it is looked at again later."""
+    NOT_ITS_TURN = "not_its_turn"
+    """Whoever is free is for those who wait before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,9 @@ def _claim(session: Session, settings: Settings, callback_id: str, now: datetime
         return Claim(Claimed.STOPPED)
     if pbx is None or not link_is_up(session, pbx, now):
         return Claim(Claimed.PBX_DOWN)
+    if not line.may_be_called(session, settings, row, site, pbx, now):
+        anyone = ready_agents(session, pbx, settings, site.client_id, 1)
+        return Claim(Claimed.NOT_ITS_TURN if anyone else Claimed.NO_AGENT)
     attempt = new_id()
     agent = _reserve_agent(session, settings, pbx, site, attempt)
     if agent is None:
@@ -190,7 +195,22 @@ def _judge(
     if site.test_mode:
         _end(session, row, CallbackStatus.DONE, "test_mode", now)
         return Claimed.TEST_MODE
+    early = _judge_caller(session, row, now)
+    if early is not None:
+        return early
     return Claimed.BUDGET_SPENT if budgets.postpone(session, settings, row, site, now) else None
+
+
+def _judge_caller(session: Session, row: Callback, now: datetime) -> Claimed | None:
+    """Whoever called us may have called again since: they are not called back while they are here, nor once served."""
+    if row.source == phoned.WEB:
+        return None
+    if phoned.got_through(session, row.client_id, row.number, row.joined_at or row.created_at):
+        _end(session, row, CallbackStatus.CANCELLED, phoned.GOT_THROUGH, now)
+        return Claimed.REFUSED
+    if phoned.on_the_line(session, row.client_id, row.number, now):
+        return Claimed.NUMBER_LOCKED
+    return None
 
 
 def _end(session: Session, row: Callback, status: CallbackStatus, reason: str, now: datetime) -> None:
@@ -266,12 +286,12 @@ def may_dial(session: Session, settings: Settings) -> bool:
 
 
 def waiting(session: Session, now: datetime, limit: int, *, test_mode: bool) -> list[Callback]:
-    """Callbacks that are due and in no job's hands, oldest first, of sites in test mode or of the others."""
+    """Callbacks that are due and in no job's hands, in the order of the line, of sites in test mode or of others."""
     statement = (
         select(Callback)
         .join(Site, Site.id == Callback.site_id)
         .where(Site.test_mode == test_mode, *due_condition(now))  # type: ignore[arg-type]
-        .order_by(Callback.due_at)
+        .order_by(line.JOINED)
         .limit(limit)
     )
     return list(session.scalars(statement))

@@ -7,17 +7,19 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import structlog
 from prometheus_client import Counter
 from redis import Redis
 from sqlalchemy.exc import SQLAlchemyError
 
+from bridge.domain.attempts import CallbackStatus
 from bridge.domain.errors import RingbridgeError, Unavailable
-from bridge.live import calls
+from bridge.live import calls, jobs
 from bridge.live.calls import CallReader, Entry
 from bridge.live.connection import DOWN, connect
-from bridge.services import callbacks, news
+from bridge.services import callbacks, missed, news
 from bridge.services.recording import Recording, record
 from bridge.services.stopping import stop_event
 from bridge.settings import Settings
@@ -81,10 +83,14 @@ class Recorder:
         with self._sessions.begin() as session:
             work = Recording(session, self._home)
             new = record(work, entries)
+            made = missed.call_back(session, self._settings, work.over, datetime.now(UTC))
         RECORDED.inc(new)
         news.publish(self._redis, session)
         for call, pbx in work.hang_up.items():
             callbacks.send_hangup(self._redis, pbx, call)
+        for row in made:
+            if row.status == CallbackStatus.QUEUED:
+                jobs.enqueue(self._redis, jobs.DIAL, callbacks.DIAL_JOB, row.id)
 
 
 def run(settings: Settings, stop: threading.Event | None = None) -> None:

@@ -51,6 +51,8 @@ class Recording:
     """Those that the events speak of, as far as they are known."""
     hang_up: dict[str, str] = field(default_factory=dict)
     """Calls, with their PBX, whose attempt was cancelled before the PBX showed them."""
+    over: list[Call] = field(default_factory=list)
+    """Those that have ended by these events."""
 
 
 def record(work: Recording, entries: Sequence[Entry]) -> int:
@@ -242,6 +244,7 @@ def _ended(work: Recording, call: Call, entry: Entry) -> None:
         dial_outcomes.ended(session, call.attempt_id, call.id, call.cause, call.q850, entry.at)
     for agent in present:
         _leave(session, call, agent, entry.at)
+    work.over.append(call)
 
 
 HEARD: Mapping[str, Callable[[Recording, Call, Entry], None]] = {

@@ -215,6 +215,7 @@ def _prepare(
             raise Invalid("this client has no such script", field="script_id")
     if kind is SITES:
         _check_calendars(db, columns, client_id)
+        _check_missed(db, columns, client)
     if kind is CALENDARS:
         _check_hours(db, columns, row_id)
     _check_unique(db, kind, columns, row_id)
@@ -231,6 +232,18 @@ def _check_calendars(db: Session, columns: Mapping[str, Any], client_id: str | N
         found = select(Calendar.id).where(Calendar.id == calendar_id, Calendar.client_id == client_id)
         if db.scalar(found.with_for_update()) is None:
             raise Invalid("this client has no such calendar", field=name[:200])
+
+
+def _check_missed(db: Session, columns: dict[str, Any], client: Client | None) -> None:
+    """A site calls back whom its own client's numbers missed."""
+    missed = columns.get("missed") or {}
+    if not missed.get("dids"):
+        return
+    dids = [_number(text, client, f"missed.dids.{i}") for i, text in enumerate(missed["dids"])]
+    for i, number in enumerate(dids):
+        if client is None or db.scalar(select(Did.id).where(Did.number == number, Did.client_id == client.id)) is None:
+            raise Invalid("this client has no such DID", field=f"missed.dids.{i}")
+    columns["missed"] = {**missed, "dids": list(dict.fromkeys(dids))}
 
 
 def _check_hours(db: Session, columns: Mapping[str, Any], row_id: str | None) -> None:

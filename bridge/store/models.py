@@ -204,6 +204,8 @@ class Site(_Row, Base):
     """Calendar ids by queue, where a queue has hours of its own."""
     when_closed: Mapped[str] = mapped_column(String(10), default="next_open")
     """What "now" means in closed hours: next_open, or refuse."""
+    missed: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
+    """dids (whose missed callers are called back; none by default), min_wait_seconds, delay_minutes."""
     active: Mapped[bool] = mapped_column(default=True)
 
 
@@ -234,6 +236,10 @@ class Callback(_Row, Base):
     client_id: Mapped[str] = _client()
     site_id: Mapped[str] = mapped_column(ForeignKey("sites.id"), index=True)
     number: Mapped[str] = mapped_column(String(20), index=True)
+    source: Mapped[str] = mapped_column(String(10), default="web", server_default="web")
+    """Where it came from: web, queue (a waiting caller pressed a key) or missed (a caller whom nobody answered)."""
+    joined_at: Mapped[datetime | None]
+    """When the customer joined the line; None, of an older row, means `due_at`."""
     name: Mapped[str] = mapped_column(String(200), default="")
     note: Mapped[str] = mapped_column(Text, default="")
     page_url: Mapped[str] = mapped_column(Text, default="")

@@ -102,6 +102,19 @@ def test_hours_that_a_site_keeps_are_not_deleted(web: Web, admin: str) -> None:
         assert web.ask("DELETE", f"/api/v1/calendars/{row}", admin).status_code == 204
 
 
+def test_a_site_calls_back_who_missed_its_own_clients_numbers(web: Web, admin: str) -> None:
+    client, other = make(web, admin, "clients", name="A")["id"], make(web, admin, "clients", name="B")["id"]
+    make(web, admin, "dids", client_id=client, number="+12125550101")
+    make(web, admin, "dids", client_id=other, number="+12125550102")
+    site = make(web, admin, "sites", client_id=client, name="s")
+    assert site["missed"] == {}
+    path = f"/api/v1/sites/{site['id']}"
+    changed = web.ask("PATCH", path, admin, json={"missed": {"dids": ["(212) 555-0101", "+12125550101"]}}).json
+    assert changed["missed"] == {"dids": ["+12125550101"]}
+    foreign = web.ask("PATCH", path, admin, json={"missed": {"dids": ["+12125550101", "+12125550102"]}})
+    assert code(foreign)[::2] == (422, "missed.dids.1")
+
+
 def test_a_changed_calendar_must_still_make_sense(web: Web, admin: str) -> None:
     client = make(web, admin, "clients", name="A")["id"]
     made = make(web, admin, "calendars", client_id=client, name="Office", timezone="Europe/Berlin", country="DE",
@@ -165,6 +178,10 @@ def test_what_must_be_unique_names_its_field(web: Web, admin: str) -> None:
         ("sites", {"client_id": "CLIENT", "name": "x", "calendar_id": "nope"}, "calendar_id"),
         ("sites", {"client_id": "CLIENT", "name": "x", "queue_calendars": {"q": "nope"}}, "queue_calendars.q"),
         ("sites", {"client_id": "CLIENT", "name": "x", "when_closed": "call"}, "when_closed"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"dids": ["+12125550199"]}}, "missed.dids.0"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"dids": ["call me"]}}, "missed.dids.0"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"luck": 1}}, "missed.luck"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"delay_minutes": -1}}, "missed.delay_minutes"),
         ("calendars", {"client_id": "CLIENT", "name": "x"}, "timezone"),
         ("calendars", {"client_id": "CLIENT", "name": "x", "timezone": "Mars/Base"}, "timezone"),
         ("calendars", hours_of("monday", ("09:00", "25:00")), "weekly.monday.0.closes"),

@@ -336,7 +336,7 @@ def test_one_agent_gets_one_of_many_callbacks(sessions: Sessions, redis: Redis, 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(lambda c: dialling.claim(sessions, redis, settings, c, now=NOW).result, made))
     assert results.count(Claimed.YES) == 1
-    assert set(results) == {Claimed.YES, Claimed.NO_AGENT}
+    assert set(results) <= {Claimed.YES, Claimed.NO_AGENT, Claimed.NOT_ITS_TURN}
 
 
 # --- cancel ---
