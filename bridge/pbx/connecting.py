@@ -107,6 +107,12 @@ def trust(context: ssl.SSLContext, ca: Path | None) -> ssl.SSLContext:
     return context
 
 
+def was_answered(receipt: str | None) -> bool | None:
+    """What the receipt of a customer's leg says of its answer: None where an older dialplan of ours wrote it."""
+    _, _, state = (receipt or "").partition("-")
+    return {"answered": True, "dialed": False}.get(state)
+
+
 def told(text: str) -> str:
     """The PBX's words for a person, without anything that could be a number."""
     return _DIGITS.sub("...", text)[:200] or "it gave no reason"

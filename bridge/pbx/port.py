@@ -62,6 +62,8 @@ class Receipts:
 
     agent: bool | None
     customer: bool | None
+    answered: bool | None = None
+    """Whether the customer's leg was answered; it says so before anybody is joined to it."""
 
 
 @dataclass(frozen=True, slots=True)

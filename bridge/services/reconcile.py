@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import AttemptState
+from bridge.domain.callbacks import NOT_DIALED, OUTCOME_UNKNOWN
 from bridge.domain.calls import CallEvent
 from bridge.domain.errors import Unavailable
 from bridge.live import keys
@@ -47,6 +48,9 @@ GIVE_UP = timedelta(minutes=15)
 _RESTART_SLACK = timedelta(seconds=5)
 """Clocks of PBX and database may differ, and the receipt is on disk up to a second late."""
 
+NOT_ANSWERED = "no_answer"
+"""As where the PBX said so: busy and rejected cannot be told from it any more."""
+
 _JUDGED = (
     AttemptState.DIALING,
     AttemptState.RINGING,
@@ -67,6 +71,7 @@ class Verdict:
 def judge(
     receipts: Receipts,
     *,
+    seen_answered: bool,
     seen_connected: bool,
     sent_at: datetime | None,
     started_at: datetime | None,
@@ -75,23 +80,28 @@ def judge(
 ) -> Verdict | None:
     """The verdict on an attempt whose call is not alive; None where it must be asked again.
 
-    `sent_at` is when its originate left, `started_at` the PBX's boot (None where unknown), `missing_for` the seconds in
-    which no call of it was alive, on a clock of this machine alone.
+    `seen_answered` and `seen_connected` are what the events said before the gap, `sent_at` is when its originate left,
+    `started_at` the PBX's boot (None where unknown), `missing_for` the seconds in which no call of it was alive, on a
+    clock of this machine alone.
     """
     if seen_connected:
         return Verdict(AttemptState.DONE, None)
-    if receipts.customer:
-        return Verdict(AttemptState.FAILED, "outcome_unknown")
+    if seen_answered or receipts.answered or (receipts.customer and receipts.answered is None):
+        # They may have talked. Nobody is called again by itself who may have.
+        return Verdict(AttemptState.FAILED, OUTCOME_UNKNOWN)
     if missing_for < TOO_LATE_SECONDS:
         # An originate that was held up on its way may still arrive and be begun.
         return None
     if sent_at is None or started_at is None or started_at > sent_at - _RESTART_SLACK:
-        # The absence of a receipt proves nothing.
-        return Verdict(AttemptState.FAILED, "outcome_unknown")
+        # What is not in the receipts proves nothing: those of the last second before a restart may be lost.
+        return Verdict(AttemptState.FAILED, OUTCOME_UNKNOWN)
     if receipts.customer is False:
-        return Verdict(AttemptState.FAILED, "not_dialed")
+        return Verdict(AttemptState.FAILED, NOT_DIALED)
+    if receipts.customer:
+        # It rang, was never answered, and rings no more: what a PBX calls busy, rejected or not answered.
+        return Verdict(AttemptState.FAILED, NOT_ANSWERED)
     if now - sent_at > GIVE_UP:
-        return Verdict(AttemptState.FAILED, "outcome_unknown")
+        return Verdict(AttemptState.FAILED, OUTCOME_UNKNOWN)
     return None
 
 
@@ -222,6 +232,7 @@ class Reconciler:
             now = datetime.now(UTC)
             verdict = judge(
                 receipts,
+                seen_answered=_seen(session, attempt, AttemptState.ANSWERED),
                 seen_connected=_seen_connected(session, attempt),
                 sent_at=row.sent_at,
                 started_at=facts.started_at,
@@ -237,11 +248,12 @@ class Reconciler:
 
 
 def _seen_connected(session: Session, attempt: str) -> bool:
-    changes = select(AttemptChange.id).where(
-        AttemptChange.attempt_id == attempt, AttemptChange.new == str(AttemptState.CONNECTED)
-    )
+    if _seen(session, attempt, AttemptState.CONNECTED):
+        return True
     calls = select(Call.id).where(Call.attempt_id == attempt, Call.connected_at.is_not(None))
-    return bool(
-        session.execute(changes.limit(1)).first() is not None
-        or session.execute(calls.limit(1)).first() is not None
-    )
+    return session.execute(calls.limit(1)).first() is not None
+
+
+def _seen(session: Session, attempt: str, state: AttemptState) -> bool:
+    changes = select(AttemptChange.id).where(AttemptChange.attempt_id == attempt, AttemptChange.new == str(state))
+    return session.execute(changes.limit(1)).first() is not None

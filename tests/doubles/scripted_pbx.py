@@ -44,7 +44,8 @@ class ScriptedPbx:
         self._unanswered: list[tuple[socket.socket, dict[str, Any]]] = []
         self.alive: set[str] = set()
         """Attempts whose call is up."""
-        self.receipts: dict[str, tuple[bool | None, bool | None]] = {}
+        self.receipts: dict[str, tuple[bool | None, ...]] = {}
+        """Of agent and customer, and whether the latter answered."""
         self.answer = "sent"
         """What a dial is answered: sent, refused, or silence."""
         self.directory: dict[str, str] = {}

@@ -117,6 +117,9 @@ def test_receipts(server: FakeAsterisk) -> None:
     sink = Sink()
     with linked(server, sink) as link:
         assert link.receipts(ATTEMPT) == Receipts(True, False)
+        for held, answered in (("1795330380", None), ("1795330380-dialed", False), ("1795330381-answered", True)):
+            server.database[f"ringbridge/{ATTEMPT}-customer"] = held
+            assert link.receipts(ATTEMPT) == Receipts(True, True, answered)
 
 
 def test_hangup_finds_the_agents_leg(server: FakeAsterisk) -> None:

@@ -139,6 +139,9 @@ def test_receipts(server: FakeFreeSWITCH) -> None:
     sink = Sink()
     with linked(server, sink) as link:
         assert link.receipts(ATTEMPT) == Receipts(True, False)
+        for held, answered in (("1795330380", None), ("1795330380-dialed", False), ("1795330381-answered", True)):
+            server.hash[f"ringbridge/{ATTEMPT}-customer"] = held
+            assert link.receipts(ATTEMPT) == Receipts(True, True, answered)
         # A PBX without mod_hash knows of no receipt, and so of no dial either.
         server.answers["hash"] = lambda arguments: "-ERR hash Command not found!\n"
         assert link.receipts(ATTEMPT) == Receipts(None, None)
@@ -233,7 +236,7 @@ def test_hangup_finds_the_agents_leg(server: FakeFreeSWITCH) -> None:
 
 FENCE = (
     "${regex(${regex(${regex(${hash(${cond(${strepoch()} <= 1795330380 ? insert_ifempty : select)}/ringbridge/"
-    "%s-%s/${strepoch()})}|^-ERR.*|error/LOSE_RACE)}|^[0-9]*$|error/STALE_DATE)}|^[+]OK|%s)}"
+    "%s-%s/${strepoch()}-dialed)}|^-ERR.*|error/LOSE_RACE)}|^[0-9a-z-]*$|error/STALE_DATE)}|^[+]OK|%s)}"
 )
 SAME = (
     "rb_agent=user/101@example.com,rb_number=+16465550101,rb_dial=sofia/gateway/trunk/+16465550101,%s"
@@ -259,7 +262,9 @@ SAME = (
             SAME % ""
             + "origination_caller_id_number=anonymous,origination_caller_id_name=anonymous,"
             "ignore_early_media=true,originate_timeout=25,call_timeout=25,hangup_after_bridge=true,"
-            f"sip_h_X-Ringbridge-Attempt={ATTEMPT},origination_uuid={ATTEMPT}",
+            f"sip_h_X-Ringbridge-Attempt={ATTEMPT},"
+            f"execute_on_answer_ringbridge=hash:insert/ringbridge/{ATTEMPT}-customer/${{strepoch()}}-answered,"
+            f"origination_uuid={ATTEMPT}",
             "sofia/gateway/trunk/+16465550101",
         ),
     ],

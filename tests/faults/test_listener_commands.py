@@ -91,10 +91,15 @@ def test_a_kill_in_the_middle_of_a_dial_never_dials_twice(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("receipts", "verdict"),
-    [((False, False), ("failed", "not_dialed")), ((True, True), ("failed", "outcome_unknown"))],
+    [
+        ((False, False), ("failed", "not_dialed")),
+        ((True, True), ("failed", "outcome_unknown")),
+        ((True, True, True), ("failed", "outcome_unknown")),
+        ((True, True, False), ("failed", "no_answer")),
+    ],
 )
 def test_a_dial_without_an_answer_is_judged_by_receipts(
-    stage: Stage, receipts: tuple[bool, bool], verdict: tuple[str, str]
+    stage: Stage, receipts: tuple[bool, ...], verdict: tuple[str, str]
 ) -> None:
     stage.listen()
     stage.wait_connected()

@@ -94,6 +94,15 @@ def has_receipt(lab: Lab, attempt: str, leg: str) -> bool:
     return True
 
 
+def receipt(lab: Lab, attempt: str, leg: str) -> str:
+    """What it says: `dialed` or `answered`."""
+    with lab.company_ami() as ami:
+        said = ami.action("Command", Command=f"database get ringbridge {attempt}-{leg}")["Output"]
+    found = re.fullmatch(r"Value: [0-9]{10}-(dialed|answered)", said.strip())
+    assert found, said
+    return found[1]
+
+
 @pytest.fixture
 def attempt() -> str:
     return str(uuid.uuid4())
@@ -110,7 +119,7 @@ def test_both_legs_are_dialled_once_and_hear_each_other(
     assert [row.number for row in rows] == order
     seen = {row.number: row.caller for row in rows}
     assert seen == {"101": ANSWERS, ANSWERS: "+12125550100"}, "each side is shown the right number"
-    assert has_receipt(lab, attempt, "agent") and has_receipt(lab, attempt, "customer")
+    assert (receipt(lab, attempt, "agent"), receipt(lab, attempt, "customer")) == ("dialed", "answered")
 
     wait_until(
         lambda: all(lab.recording(row.leg).stat().st_size > 20_000 for row in rows),
@@ -140,6 +149,14 @@ def test_a_customer_who_cannot_be_had_frees_the_agent(lab: Lab, attempt: str, nu
     wait_dialled(lab, attempt, 2)
     lab.wait_idle()
     assert dialled(lab, attempt) == ["101", number]
+    assert receipt(lab, attempt, "customer") == "dialed"
+
+
+def test_who_answered_before_an_agent_did_has_a_receipt_that_says_so(lab: Lab, attempt: str) -> None:
+    lab.phone("101", Behaviour.NO_ANSWER)
+    originate(lab, attempt, RB_FIRST="customer")
+    wait_dialled(lab, attempt, 2)
+    assert receipt(lab, attempt, "customer") == "answered"
 
 
 def test_the_customer_rings_only_so_long(lab: Lab, attempt: str) -> None:
@@ -287,7 +304,7 @@ def test_old_receipts_are_purged_and_young_ones_are_not(lab: Lab, attempt: str) 
     lab.phone("101", Behaviour.BUSY)
     with lab.company_ami() as ami:
         ami.set("ringbridge-ring", "next", "19997")
-        for slot, key, at in (("19998", young, "9999999999"), ("19999", old, "1000000000")):
+        for slot, key, at in (("19998", young, "9999999999-answered"), ("19999", old, "1000000000-answered")):
             ami.set("ringbridge", key, at)
             ami.set("ringbridge-ring", slot, key)
     originate(lab, attempt)

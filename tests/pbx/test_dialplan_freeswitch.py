@@ -109,12 +109,17 @@ def pbx_clock(lab: Lab) -> int:
         return int(esl.api("strepoch"))
 
 
-def has_receipt(lab: Lab, attempt: str, leg: str) -> bool:
-    """Asked as Ringbridge asks."""
+def receipt(lab: Lab, attempt: str, leg: str) -> str:
+    """What it says, `dialed` or `answered`; empty where there is none. Asked as Ringbridge asks."""
     with Connection(lab) as user:
         answer = user.api(f"hash select/ringbridge/{attempt}-{leg}").strip()
-    assert answer.isdecimal() or answer == "-ERR no reply"
-    return answer.isdecimal()
+    second, _, said = answer.partition("-")
+    assert second.isdecimal() or answer == "-ERR no reply"
+    return said if second else ""
+
+
+def has_receipt(lab: Lab, attempt: str, leg: str) -> bool:
+    return receipt(lab, attempt, leg) != ""
 
 
 @contextmanager
@@ -152,7 +157,7 @@ def test_both_legs_are_dialled_once_and_hear_each_other(
     assert [row.number for row in rows] == both
     seen = {row.number: row.caller for row in rows}
     assert seen == {"101": ANSWERS, ANSWERS: "+12125550100"}, "each side is shown the right number"
-    assert has_receipt(lab, attempt, "agent") and has_receipt(lab, attempt, "customer")
+    assert (receipt(lab, attempt, "agent"), receipt(lab, attempt, "customer")) == ("dialed", "answered")
 
     def recorded() -> bool:
         try:
@@ -211,6 +216,7 @@ def test_a_customer_who_cannot_be_had_frees_the_agent(lab: Lab, attempt: str, nu
     wait_dialled(lab, attempt, 2)
     lab.wait_idle(seconds=20)
     assert dialled(lab, attempt) == ["101", number]
+    assert receipt(lab, attempt, "customer") == "dialed"
 
 
 def test_a_gateway_that_is_not_there_frees_the_agent_and_is_told(lab: Lab, attempt: str) -> None:
@@ -243,6 +249,25 @@ def test_a_trunks_early_media_is_no_answer(lab: Lab, attempt: str) -> None:
     assert not [event for event in events if event["Event-Name"] == "CHANNEL_BRIDGE"]
     said = [(e["Ringbridge-Result"], e.get("Ringbridge-Cause")) for e in events if "Ringbridge-Result" in e]
     assert said == [("dialing", None), ("over", "NO_ANSWER")]
+    assert receipt(lab, attempt, "customer") == "dialed"
+
+
+@pytest.mark.parametrize("first", ["agent", "customer"])
+def test_a_receipt_says_answered_only_from_the_answer_on(lab: Lab, attempt: str, first: First) -> None:
+    with Connection(lab) as user:
+        user.send(order(attempt, first=first, number=SILENT), attempt)
+        wait_dialled(lab, attempt, 2 if first == "agent" else 1)
+        assert receipt(lab, attempt, "customer") == "dialed"
+    lab.hang_up_all()
+    lab.wait_idle(seconds=20)
+    assert receipt(lab, attempt, "customer") == "dialed"
+
+
+def test_who_answered_before_an_agent_did_has_a_receipt_that_says_so(lab: Lab, attempt: str) -> None:
+    lab.phone("101", Behaviour.NO_ANSWER)
+    assert dial(lab, order(attempt, first="customer")).startswith("+OK ")
+    wait_dialled(lab, attempt, 2)
+    assert receipt(lab, attempt, "customer") == "answered"
 
 
 @contextmanager

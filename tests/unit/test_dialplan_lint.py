@@ -124,7 +124,7 @@ def extension(context: str, name: str) -> list[Step]:
 
 
 def test_the_contexts_are_those_that_ringbridge_originates_into() -> None:
-    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-go", ACT}
+    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-answered", "ringbridge-go", ACT}
     assert extension("ringbridge-leg", "first") and extension("ringbridge-go", "second")
 
 
@@ -309,11 +309,19 @@ def test_test_and_set_happen_under_one_lock_that_is_always_given_back() -> None:
     flow = [step.arguments for step in steps]
     lock = next(i for i, text in enumerate(flow) if "${LOCK(ringbridge)}" in text)
     test = next(i for i, text in enumerate(flow) if "DB_EXISTS(ringbridge/${RB_KEY})" in text)
-    mark = next(i for i, text in enumerate(flow) if text == "DB(ringbridge/${RB_KEY})=${EPOCH}")
+    mark = next(i for i, text in enumerate(flow) if text == "DB(ringbridge/${RB_KEY})=${EPOCH}-dialed")
     gives_back = [i for i, text in enumerate(flow) if "UNLOCK(ringbridge)" in text]
     assert lock < test < mark < gives_back[0] < gives_back[1]
     returned = [step.arguments for step in steps if step.application == "Return"]
     assert returned == ["ok", "refused"]
+
+
+def test_the_customers_receipt_turns_as_they_answer_and_nobody_elses() -> None:
+    dials = {step.extension: step.arguments for step in STEPS if step.application == "Dial" and step.context != ACT}
+    turned = {name: "U(ringbridge-answered^${RB_ATTEMPT})" in text for name, text in dials.items()}
+    assert turned == {"agent": False, "_[+0-9]!": True}
+    steps = [(step.application, step.arguments) for step in extension("ringbridge-answered", "s")]
+    assert steps == [("Set", "DB(ringbridge/${ARG1}-customer)=${EPOCH}-answered"), ("Return", "")]
 
 
 def test_the_attempts_id_travels_in_the_invite() -> None:

@@ -110,7 +110,7 @@ def test_every_variable_from_outside_is_checked_by_a_whole_pattern() -> None:
 def test_nothing_is_dialled_before_check_and_receipt(leg: str, first: str) -> None:
     assert conditions(leg) == [
         ("${rb_checked}/${rb_first}", f"^yes/{first}\\z"),
-        (f"${{hash(insert_ifempty/ringbridge/${{rb_attempt}}-{leg}/${{strepoch()}})}}", "^[+]OK"),
+        (f"${{hash(insert_ifempty/ringbridge/${{rb_attempt}}-{leg}/${{strepoch()}}-dialed)}}", "^[+]OK"),
     ]
     bare, last = list(extension(leg).iter("condition"))
     assert len(bare) == 0, "what stands in the first condition would run without a receipt"
@@ -133,6 +133,9 @@ def test_a_second_leg_says_whose_it_is(leg: str, target: str) -> None:
     assert variables["originate_timeout"] == f"${{rb_{leg}_ring}}"
     # The attempt's id is the customer's channel; an agent may have two phones, and two channels cannot have one id.
     assert variables.get("origination_uuid") == ("${rb_attempt}" if leg == "customer" else None)
+    # The customer's receipt turns as they answer; an agent's says no more than that the phone was dialled.
+    answered = "hash:insert/ringbridge/${rb_attempt}-customer/${strepoch()}-answered"
+    assert variables.get("execute_on_answer_ringbridge") == (answered if leg == "customer" else None)
     # Early media is no answer: neither for the ring time, nor for who is told that two people talk.
     early = {name: value for name, value in variables.items() if "early_media" in name}
     assert early in ({"bridge_early_media": "true", "ignore_early_media": "false"}, {"ignore_early_media": "true"})

@@ -295,7 +295,14 @@ BOOT = AT - timedelta(hours=1)
     [
         (Receipts(True, True), True, BOOT, AT, Verdict(AttemptState.DONE, None)),
         (Receipts(None, None), True, None, AT, Verdict(AttemptState.DONE, None)),
+        # An older dialplan does not say who answered.
         (Receipts(True, True), False, BOOT, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
+        (Receipts(True, True, True), False, BOOT, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
+        (Receipts(True, True, True), True, BOOT, AT, Verdict(AttemptState.DONE, None)),
+        (Receipts(True, True, False), False, BOOT, AT, Verdict(AttemptState.FAILED, "no_answer")),
+        # The answer's receipt may be what was lost with the last second before a restart.
+        (Receipts(True, True, False), False, AT, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
+        (Receipts(True, True, False), False, None, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
         (Receipts(False, False), False, BOOT, AT, Verdict(AttemptState.FAILED, "not_dialed")),
         (Receipts(True, False), False, BOOT, AT, Verdict(AttemptState.FAILED, "not_dialed")),
         # The PBX was restarted since, or does not say: an absent receipt proves nothing.
@@ -315,8 +322,11 @@ BOOT = AT - timedelta(hours=1)
 def test_verdicts(
     receipts: Receipts, seen: bool, boot: datetime | None, now: datetime, verdict: Verdict | None
 ) -> None:
-    facts = {"seen_connected": seen, "sent_at": SENT, "started_at": boot, "now": now}
+    facts = {"seen_answered": False, "seen_connected": seen, "sent_at": SENT, "started_at": boot, "now": now}
     assert judge(receipts, **facts, missing_for=TOO_LATE_SECONDS) == verdict  # type: ignore[arg-type]
     # While the originate may still arrive and be begun, only what is proven is said.
     early = judge(receipts, **facts, missing_for=TOO_LATE_SECONDS - 0.1)  # type: ignore[arg-type]
-    assert early == (verdict if seen or receipts.customer else None)
+    assert early == (verdict if seen or (receipts.customer and receipts.answered is not False) else None)
+    # What the events said before the gap is believed too.
+    heard = judge(receipts, **(facts | {"seen_answered": True}), missing_for=TOO_LATE_SECONDS)  # type: ignore[arg-type]
+    assert heard == (verdict if seen else Verdict(AttemptState.FAILED, "outcome_unknown"))

@@ -13,12 +13,12 @@ from bridge.pbx.ami.actions import Actions
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.hearing import DIAL_ACTION
 from bridge.pbx.ami.orders import RECEIPTS, originate
-from bridge.pbx.ami.session import Reply, Session, connect, resolver
+from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.acting import legs_to_end
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
-from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, Pause, Timings, told
+from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, Pause, Timings, told, was_answered
 from bridge.pbx.port import ActionOrder, DialOrder, Outcome, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
@@ -185,9 +185,11 @@ class Commander:
 
     async def receipts(self, attempt: str) -> Receipts:
         """What AstDB says of the attempt's legs. See PbxLink."""
-        return Receipts(await self._receipt(f"{attempt}-agent"), await self._receipt(f"{attempt}-customer"))
+        agent, customer = await self._receipt(f"{attempt}-agent"), await self._receipt(f"{attempt}-customer")
+        return Receipts(_was_dialled(agent), _was_dialled(customer), was_answered(customer))
 
-    async def _receipt(self, key: str) -> bool | None:
+    async def _receipt(self, key: str) -> str | None:
+        """What AstDB holds there, empty where nothing; None where that is not known."""
         session = self._session
         if session is None:
             return None
@@ -196,8 +198,12 @@ class Commander:
         except (LinkDown, NoReply, LocalError):
             return None
         if reply.ok:
-            return True
-        return False if "not found" in reply.text.lower() else None
+            return next((header(item, "val") for item in reply.items), "?")
+        return "" if "not found" in reply.text.lower() else None
+
+
+def _was_dialled(receipt: str | None) -> bool | None:
+    return None if receipt is None else bool(receipt)
 
 
 def _ignore(messages: list[Message]) -> None:

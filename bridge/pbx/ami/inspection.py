@@ -12,10 +12,15 @@ from bridge.pbx.ami.dialogue import Dialogue, LoginRefused
 from bridge.pbx.findings import Finding, Verdict
 from bridge.settings import Pbx
 
-CONTEXTS = ("ringbridge-leg", "ringbridge-go", "ringbridge-act")
-DIALPLAN_VERSION = 3
-_REFUSES_LATE = 2
+CONTEXTS = ("ringbridge-leg", "ringbridge-answered", "ringbridge-go", "ringbridge-act")
+DIALPLAN_VERSION = 4
 """Of ringbridge.conf: what its extension `version` must say at least."""
+_SINCE = {
+    2: "dials a call whose order came too late",
+    3: "cannot hold, play, record, confer, fetch a call or let a supervisor listen",
+    4: "does not note who answered, so that after a gap nobody knows who may be called again",
+}
+"""What the one before each version lacks."""
 _FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}
 """CVE-2024-42365: from here on an AMI user with `originate` alone cannot reach code execution."""
 _READER_LINES = "read = system,call,agent,user  and  write = reporting"
@@ -189,12 +194,11 @@ def _dialplan_version(reader: Dialogue) -> Iterator[Finding]:
     if version >= DIALPLAN_VERSION:
         yield Finding("ringbridge.conf", Verdict.OK, f"the dialplan is of version {version}")
         return
-    lacks = "dials a call whose order came too late, and " if version < _REFUSES_LATE else ""
+    lacks = ", and ".join(what for since, what in _SINCE.items() if version < since)
     yield Finding(
         "ringbridge.conf",
         Verdict.FAIL,
-        f"the dialplan is of version {version}, and this Ringbridge needs {DIALPLAN_VERSION}: an older one {lacks}"
-        "cannot hold, play, record, confer, fetch a call or let a supervisor listen",
+        f"the dialplan is of version {version}, and this Ringbridge needs {DIALPLAN_VERSION}: an older one {lacks}",
         f"{_WRITE_ANEW}; then asterisk -rx 'dialplan reload'",
     )
 

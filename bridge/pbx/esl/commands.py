@@ -15,7 +15,16 @@ from bridge.domain.errors import RingbridgeError
 from bridge.pbx.calls.acting import legs_to_end
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
-from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, NotAllowed, Pause, Timings, told
+from bridge.pbx.connecting import (
+    LinkDown,
+    LoginRefused,
+    NoReply,
+    NotAllowed,
+    Pause,
+    Timings,
+    told,
+    was_answered,
+)
 from bridge.pbx.esl.actions import Act
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.codec import LocalError
@@ -251,7 +260,7 @@ class Commander:
         agent, customer, kept = (greenlet.value for greenlet in asked)
         begun, proven = number(kept), self.proven_since
         proves = begun is not None and proven is not None and begun <= proven
-        return Receipts(_was_dialled(agent, proves), _was_dialled(customer, proves))
+        return Receipts(_was_dialled(agent, proves), _was_dialled(customer, proves), was_answered(customer))
 
 
 def _in_hash(session: Session, command: str) -> str | None:

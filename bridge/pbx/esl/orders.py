@@ -63,12 +63,18 @@ def originate(order: DialOrder, until: int) -> str:
         "hangup_after_bridge": "true",
         "sip_h_X-Ringbridge-Attempt": order.attempt,
         # A phone book entry may ring several phones, and two channels cannot have one id.
-        **({"origination_uuid": order.attempt} if order.first == "customer" else {}),
+        **(_of_customer(order.attempt) if order.first == "customer" else {}),
     }
     target = order.agent_device if order.first == "agent" else order.dial_string
     joined = ",".join(f"{name}={value}" for name, value in variables.items())
     fenced = _fenced(order.attempt, order.first, until, target)
     return f"expand originate {{{joined}}}{fenced} {order.number} XML {SECOND_LEG}"
+
+
+def _of_customer(attempt: str) -> dict[str, str]:
+    """A receipt that turns as the leg is answered, before anybody is joined to it; and the attempt's id for the leg."""
+    answered = f"hash:insert/{REALM}/{attempt}-customer/${{strepoch()}}-answered"
+    return {"execute_on_answer_ringbridge": answered, "origination_uuid": attempt}
 
 
 def _shown(number: str) -> dict[str, str]:
@@ -78,9 +84,9 @@ def _shown(number: str) -> dict[str, str]:
 def _fenced(attempt: str, first: str, until: int, target: str) -> str:
     """The first leg's target, which FreeSWITCH makes of this only once and in time; dialplan/README.md tells why."""
     verb = f"${{cond(${{strepoch()}} <= {until} ? insert_ifempty : select)}}"
-    made = f"${{hash({verb}/{REALM}/{attempt}-{first}/${{strepoch()}})}}"
+    made = f"${{hash({verb}/{REALM}/{attempt}-{first}/${{strepoch()}}-dialed)}}"
     refused = f"${{regex({made}|^-ERR.*|error/LOSE_RACE)}}"
-    stale = f"${{regex({refused}|^[0-9]*$|error/STALE_DATE)}}"
+    stale = f"${{regex({refused}|^[0-9a-z-]*$|error/STALE_DATE)}}"
     return f"${{regex({stale}|^[+]OK|{target})}}"
 
 
