@@ -19,9 +19,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import AttemptState
-from bridge.domain.callbacks import NOT_DIALED, OUTCOME_UNKNOWN
 from bridge.domain.calls import CallEvent
 from bridge.domain.errors import Unavailable
+from bridge.domain.retrying import NOT_DIALED, OUTCOME_UNKNOWN
 from bridge.live import keys
 from bridge.live.calls import acknowledged, id_key
 from bridge.live.connection import DOWN
