@@ -63,7 +63,7 @@ class Receipts:
     agent: bool | None
     customer: bool | None
     answered: bool | None = None
-    """Whether the customer's leg was answered; it says so before anybody is joined to it."""
+    """Whether the customer's leg was answered; None where the PBX does not say."""
 
 
 @dataclass(frozen=True, slots=True)

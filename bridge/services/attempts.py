@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus, check_transition
+from bridge.domain.callback_states import may_become
 from bridge.domain.errors import NotFound, StateError
 from bridge.domain.retrying import (
     AGENT_NO_ANSWER,
@@ -21,7 +22,7 @@ from bridge.domain.retrying import (
     after_attempt,
     outcome_of,
 )
-from bridge.services import budgets, news, number_limits
+from bridge.services import budgets, callback_states, news, number_limits
 from bridge.services.site_limits import site_limits
 from bridge.store.database import changed
 from bridge.store.models import AgentState, Attempt, AttemptChange, Callback, NumberLock, Site
@@ -116,8 +117,11 @@ def move(
 
 
 def show(session: Session, attempt: Attempt, state: AttemptState) -> None:
-    """Tell the visitor of a state that an uncertain attempt shows but cannot take."""
-    _show(session, attempt, state)
+    """Tell the visitor of a state that an uncertain attempt shows but cannot take; of one that is past, nothing."""
+    row = session.get(Callback, attempt.callback_id, populate_existing=True) if attempt.callback_id else None
+    status = _shown(attempt, state)
+    if row is not None and status is not None and may_become(CallbackStatus(row.status), status):
+        _set_status(session, attempt, status)
 
 
 def keep_locked(session: Session, attempt_id: str) -> None:
@@ -131,28 +135,23 @@ def release(session: Session, attempt_id: str) -> None:
     session.execute(delete(NumberLock).where(NumberLock.attempt_id == attempt_id))
 
 
-def _show(session: Session, attempt: Attempt, state: AttemptState) -> None:
+def _shown(attempt: Attempt, state: AttemptState) -> CallbackStatus | None:
     status = _SHOWN.get(state)
     if status is CallbackStatus.CALLING_AGENT and not attempt.agent_first:
-        status = CallbackStatus.CALLING_CUSTOMER
+        return CallbackStatus.CALLING_CUSTOMER
+    return status
+
+
+def _show(session: Session, attempt: Attempt, state: AttemptState) -> None:
+    status = _shown(attempt, state)
     if status is not None:
         _set_status(session, attempt, status)
 
 
 def _set_status(session: Session, attempt: Attempt, status: CallbackStatus) -> None:
-    if attempt.callback_id is None:
-        return
-    if changed(
-        session,
-        update(Callback)
-        .where(
-            Callback.id == attempt.callback_id,
-            Callback.held_by == attempt.id,
-            Callback.status != str(status),
-        )
-        .values(status=str(status), reason=None),
-    ):
-        news.note_callback(session, _fresh(session, attempt.callback_id))
+    if attempt.callback_id is not None:
+        mine = (Callback.held_by == attempt.id, Callback.status != str(status))
+        callback_states.change(session, attempt.callback_id, status, *mine, reason=None)
 
 
 def _end(session: Session, attempt: Attempt, old: AttemptState, now: datetime, *, over: bool) -> None:
@@ -195,12 +194,12 @@ def _move_callback(session: Session, attempt: Attempt, state: AttemptState, now:
     if step.then is Then.AGAIN and number_limits.reached(session, site, row.number, now + step.delay):
         # Known now, so it is told now, and nobody waits for it.
         step = Next(Then.END_FAILED, step.tries)
+    if step.then is Then.AGAIN and not may_become(CallbackStatus(row.status), CallbackStatus.QUEUED):
+        # Nobody is called again who was connected, whatever came after.
+        step = Next(Then.END_FAILED, step.tries)
+    status = CallbackStatus.QUEUED if step.then is Then.AGAIN else CallbackStatus(str(step.then))
     values = _callback_values(step, attempt, row, now)
-    if changed(
-        session,
-        update(Callback).where(Callback.id == row.id, Callback.held_by == attempt.id).values(**values),
-    ):
-        news.note_callback(session, _fresh(session, row.id))
+    callback_states.change(session, row.id, status, Callback.held_by == attempt.id, **values)
 
 
 def _outcomes_before(session: Session, attempt: Attempt) -> list[str]:
@@ -218,13 +217,12 @@ def _outcomes_before(session: Session, attempt: Attempt) -> list[str]:
 def _callback_values(step: Next, attempt: Attempt, row: Callback, now: datetime) -> dict[str, Any]:
     values: dict[str, Any] = {"held_by": None, "tries": step.tries, "reason": attempt.reason}
     if step.then is not Then.AGAIN:
-        return {**values, "status": str(step.then), "ended_at": now}
+        return {**values, "ended_at": now}
     due = now + step.delay
     # A promised next try must not be cut off by the end of the wait that the first try was promised in.
     expires = max(row.expires_at, due + timedelta(hours=1)) if step.tries > row.tries else row.expires_at
     return {
         **values,
-        "status": str(CallbackStatus.QUEUED),
         "due_at": due,
         "promised_at": due if step.tries > row.tries else row.promised_at,
         "expires_at": expires,

@@ -20,7 +20,7 @@ from bridge.domain.callbacks import zone
 from bridge.domain.costs import Amount, Budget, Day, NoPrice, Price, day_of
 from bridge.domain.errors import RateLimited
 from bridge.domain.retrying import AGENT_NO_ANSWER, AGENT_UNREACHABLE, NO_TRY_USED, OUTCOME_UNKNOWN
-from bridge.services import news, refusals
+from bridge.services import callback_states, news, refusals
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
 from bridge.store.models import Attempt, AttemptChange, Callback, Client, Site
@@ -219,14 +219,9 @@ def _spent(share: _Share, now: datetime) -> BudgetSpent:
 
 def _put_back(session: Session, row: Callback, at: datetime) -> None:
     waits = [str(CallbackStatus.SCHEDULED), str(CallbackStatus.QUEUED)]
-    if changed(
-        session,
-        update(Callback)
-        .where(Callback.id == row.id, Callback.held_by.is_(None), Callback.status.in_(waits))
-        .values(status=str(CallbackStatus.QUEUED), reason=SPENT, due_at=at, promised_at=None, queued_at=None),
-    ):
-        session.refresh(row)
-        news.note_callback(session, row)
+    waiting = (Callback.held_by.is_(None), Callback.status.in_(waits))
+    values = {"reason": SPENT, "due_at": at, "promised_at": None, "queued_at": None}
+    callback_states.change(session, row.id, CallbackStatus.QUEUED, *waiting, **values)
 
 
 def _site_first(rows: Iterable[Reservation], attempt: Attempt) -> list[Reservation]:

@@ -10,15 +10,15 @@ from itertools import islice
 from typing import Any
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from bridge.domain import hours
 from bridge.domain.attempts import CallbackStatus
 from bridge.domain.callbacks import Due, TimePast, TooFarAhead, due_from, instant
 from bridge.domain.errors import Invalid
-from bridge.services import news, zone_rules
-from bridge.store.database import Sessions, changed
+from bridge.services import callback_states, news, zone_rules
+from bridge.store.database import Sessions
 from bridge.store.models import Calendar, Callback, Site
 
 log = structlog.get_logger(__name__)
@@ -216,7 +216,6 @@ def postpone(session: Session, row: Callback, site: Site, now: datetime) -> bool
     if at is None:
         return True
     values: dict[str, Any] = {
-        "status": str(CallbackStatus.SCHEDULED),
         "reason": OUTSIDE_HOURS,
         "wall_time": hours.wall_time(at, found.calendar.timezone),
         "timezone": found.calendar.timezone,
@@ -227,19 +226,12 @@ def postpone(session: Session, row: Callback, site: Site, now: datetime) -> bool
         "expires_at": row.expires_at + (at - now),
         "queued_at": None,
     }
-    if changed(
-        session,
-        update(Callback)
-        .where(
-            Callback.id == row.id,
-            Callback.held_by.is_(None),
-            Callback.due_at == row.due_at,
-            Callback.status.in_([str(CallbackStatus.SCHEDULED), str(CallbackStatus.QUEUED)]),
-        )
-        .values(**values),
-    ):
-        session.refresh(row)
-        news.note_callback(session, row)
+    waiting = (
+        Callback.held_by.is_(None),
+        Callback.due_at == row.due_at,
+        Callback.status.in_([str(CallbackStatus.SCHEDULED), str(CallbackStatus.QUEUED)]),
+    )
+    callback_states.change(session, row.id, CallbackStatus.SCHEDULED, *waiting, **values)
     return True
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 from redis import Redis, RedisError
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select
 from sqlalchemy.orm import Session
 
 from bridge.domain.addresses import limit_key, wide_network
@@ -26,11 +26,21 @@ from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLim
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import attempts, budgets, calendars, checking, consents, news, number_limits, zone_rules
+from bridge.services import (
+    attempts,
+    budgets,
+    calendars,
+    callback_states,
+    checking,
+    consents,
+    news,
+    number_limits,
+    zone_rules,
+)
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
-from bridge.store.database import Sessions, changed
+from bridge.store.database import Sessions
 from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id, table
 from bridge.store.queries import agents as agent_queries
 from bridge.store.queries.counters import count_each
@@ -373,20 +383,10 @@ def _limit(
 
 
 def _cancel_unheld(session: Session, row: Callback, now: datetime) -> None:
-    won = changed(
-        session,
-        update(Callback)
-        .where(
-            Callback.id == row.id,
-            Callback.held_by.is_(None),
-            Callback.status.not_in([str(s) for s in CALLBACK_ENDED]),
-        )
-        .values(status=str(CallbackStatus.CANCELLED), reason="cancelled_by_visitor", ended_at=now),
-    )
-    if not won:
+    waiting = (Callback.held_by.is_(None), Callback.status.not_in([str(s) for s in CALLBACK_ENDED]))
+    values = {"reason": "cancelled_by_visitor", "ended_at": now}
+    if not callback_states.change(session, row.id, CallbackStatus.CANCELLED, *waiting, **values):
         raise Conflict("this callback is just being called; try again")
-    session.refresh(row)
-    news.note_callback(session, row)
 
 
 def _cancel_held(session: Session, attempt_id: str, now: datetime) -> Attempt | None:

@@ -19,7 +19,7 @@ from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.errors import Invalid
 from bridge.live import mailbox
 from bridge.live.connection import DOWN
-from bridge.services import budgets, calendars, line, news, number_limits, phoned
+from bridge.services import budgets, calendars, callback_states, line, news, number_limits, phoned
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
@@ -214,18 +214,8 @@ def _judge_caller(session: Session, row: Callback, now: datetime) -> Claimed | N
 
 
 def _end(session: Session, row: Callback, status: CallbackStatus, reason: str, now: datetime) -> None:
-    if changed(
-        session,
-        update(Callback)
-        .where(
-            Callback.id == row.id,
-            Callback.held_by.is_(None),
-            Callback.status.not_in([str(s) for s in CALLBACK_ENDED]),
-        )
-        .values(status=str(status), reason=reason, ended_at=now),
-    ):
-        session.refresh(row)
-        news.note_callback(session, row)
+    waiting = (Callback.held_by.is_(None), Callback.status.not_in([str(s) for s in CALLBACK_ENDED]))
+    callback_states.change(session, row.id, status, *waiting, reason=reason, ended_at=now)
 
 
 def _reserve_agent(
@@ -244,17 +234,11 @@ def _reserve_agent(
 
 def _hold(session: Session, row: Callback, attempt: str, *, agent_first: bool) -> None:
     status = CallbackStatus.CALLING_AGENT if agent_first else CallbackStatus.CALLING_CUSTOMER
-    won = changed(
-        session,
-        update(Callback)
-        .where(
-            Callback.id == row.id,
-            Callback.held_by.is_(None),
-            Callback.status.in_([str(CallbackStatus.SCHEDULED), str(CallbackStatus.QUEUED)]),
-        )
-        .values(held_by=attempt, status=str(status), reason=None),
+    waiting = (
+        Callback.held_by.is_(None),
+        Callback.status.in_([str(CallbackStatus.SCHEDULED), str(CallbackStatus.QUEUED)]),
     )
-    if not won:
+    if not callback_states.change(session, row.id, status, *waiting, held_by=attempt, reason=None):
         raise _Lost(Claimed.GONE)
 
 

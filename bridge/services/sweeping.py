@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus
 from bridge.domain.errors import StateError
 from bridge.live import jobs
-from bridge.services import attempts, calendars, news, zone_rules
+from bridge.services import attempts, calendars, callback_states, news, zone_rules
 from bridge.services.attempts import HANGUP_GRACE
 from bridge.services.callbacks import DIAL_JOB
 from bridge.services.dialling import may_dial, waiting
@@ -259,20 +259,8 @@ def _expire(sessions: Sessions, redis: Redis, now: datetime) -> int:
         row = session.get(Callback, callback, with_for_update=True)
         if row is None:
             return False
-        won = changed(
-            session,
-            update(Callback)
-            .where(Callback.id == callback, condition)
-            .values(
-                status=str(CallbackStatus.EXPIRED),
-                reason=row.reason or "not_reached_in_time",
-                ended_at=now,
-            ),
-        )
-        if won:
-            session.refresh(row)
-            news.note_callback(session, row)
-        return bool(won)
+        why = row.reason or "not_reached_in_time"
+        return callback_states.change(session, callback, CallbackStatus.EXPIRED, condition, reason=why, ended_at=now)
 
     return _each(sessions, redis, find, act)
 
@@ -289,20 +277,9 @@ def _come_due(sessions: Sessions, redis: Redis, now: datetime) -> int:
         return list(session.scalars(select(Callback.id).where(condition).limit(_BATCH)))
 
     def act(session: Session, callback: str) -> bool:
-        won = changed(
-            session,
-            update(Callback)
-            .where(Callback.id == callback, condition)
-            .values(
-                status=str(CallbackStatus.QUEUED),
-                # That it had to wait for opening hours is no reason for what comes now.
-                reason=case((Callback.reason == calendars.OUTSIDE_HOURS, None), else_=Callback.reason),
-            ),
-        )
-        row = session.get(Callback, callback, populate_existing=True)
-        if won and row is not None:
-            news.note_callback(session, row)
-        return bool(won)
+        # That it had to wait for opening hours is no reason for what comes now.
+        why = case((Callback.reason == calendars.OUTSIDE_HOURS, None), else_=Callback.reason)
+        return callback_states.change(session, callback, CallbackStatus.QUEUED, condition, reason=why)
 
     return _each(sessions, redis, find, act)
 

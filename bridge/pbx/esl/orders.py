@@ -72,7 +72,7 @@ def originate(order: DialOrder, until: int) -> str:
 
 
 def _of_customer(attempt: str) -> dict[str, str]:
-    """A receipt that turns as the leg is answered, before anybody is joined to it; and the attempt's id for the leg."""
+    """A receipt that turns as the leg is answered, and the attempt's id for the leg."""
     answered = f"hash:insert/{REALM}/{attempt}-customer/${{strepoch()}}-answered"
     return {"execute_on_answer_ringbridge": answered, "origination_uuid": attempt}
 
