@@ -93,14 +93,17 @@ CONSULTING = (
 """101 asks 102, whose phone rings, and the customer waits: as a real Asterisk lists it, in the order of its hash."""
 
 
-def consulting(by: str) -> Snapshot:
+def consulting(by: str, at: str = ASKS, customer: str = TALK) -> Snapshot:
+    """`at` is the bridge in which 101 is, empty while it is on its way; `customer` is the customer's."""
+    places = {"PJSIP/101-00000001": at, CHANNEL["Channel"]: customer}
+    rows = tuple({**row, "BridgeId": places.get(row["Channel"], row.get("BridgeId", ""))} for row in CONSULTING)
     wires = [
         {"Uniqueid": row["Uniqueid"], "Variable": f"CALLERID(pres)=allowed\nTRANSFERERNAME={by}"}
         for row in CONSULTING
         if row["Channel"].startswith("Local/")
     ]
     bridges = ({"BridgeUniqueid": TALK, "BridgeType": "basic"}, {"BridgeUniqueid": ASKS, "BridgeType": "basic"})
-    return Snapshot(CONSULTING, bridges, (), (STATUS, *wires))
+    return Snapshot(rows, bridges, (), (STATUS, *wires))
 
 
 def test_a_phone_that_is_asked_in_a_consultation_rings_for_that_and_not_for_the_customer() -> None:
@@ -112,10 +115,37 @@ def test_a_phone_that_is_asked_in_a_consultation_rings_for_that_and_not_for_the_
     ]
 
 
+def test_one_who_is_on_the_way_to_a_consultation_is_known_to_be_who_asks() -> None:
+    """The wire enters its bridge first: looked at in between, whoever consults is in none."""
+    tracker = side("asterisk-22").tracker()
+    events = resync(tracker, consulting("PJSIP/101-00000001", at=""), None, NOW).batch.events
+    enters = {"Event": "BridgeEnter", "Uniqueid": "1795399990.2", "BridgeUniqueid": ASKS, "BridgeType": "basic"}
+    state = {"Event": "Newstate", "Uniqueid": "1795399995.5", "ChannelState": "6"}
+    answers = {"Event": "DialEnd", "DestUniqueid": "1795399995.5", "DialStatus": "ANSWER"}
+    meets = [
+        {"Event": "BridgeEnter", "Uniqueid": uid, "BridgeUniqueid": "bridge-3", "BridgeType": "basic"}
+        for uid in ("1795399995.5", "1795399995.4")
+    ]
+    later = [enters, state, answers, *meets]
+    events += tracker.feed([Message(one.items()) for one in later], NOW + 1).events
+    assert list(told(events).values())[1] == [
+        "started internal 101 > 102",
+        "offered 102",
+        "uncertain",
+        "connected 101 102",
+    ]
+
+
 def test_a_wire_of_somebody_who_has_left_is_no_consultation() -> None:
     """As after an attended transfer that was completed while the target rings."""
     tracker = side("asterisk-22").tracker()
     batch = resync(tracker, consulting("PJSIP/109-00000009"), None, NOW).batch
+    assert len(told(batch.events)) == 1
+
+
+def test_a_wire_at_which_the_customer_is_already_is_no_consultation_of_somebody_who_leaves() -> None:
+    tracker = side("asterisk-22").tracker()
+    batch = resync(tracker, consulting("PJSIP/101-00000001", at="", customer=ASKS), None, NOW).batch
     assert len(told(batch.events)) == 1
 
 

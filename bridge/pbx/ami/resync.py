@@ -161,7 +161,12 @@ def _consult(
     first, second = (channel, other) if channel.half == "1" else (other, channel)
     asked = seen.get(first.uid, {})
     bridge, name = asked.get("BridgeId"), asked.get("Transferer")
-    by = next((uid for uid, row in seen.items() if row.get("Channel") == name and row.get("BridgeId") == bridge), "")
+    by = next((uid for uid, row in seen.items() if row.get("Channel") == name), "")
+    met = seen.get(by, {}).get("BridgeId")
+    # Whoever consults follows the wire into its bridge, and is in none for a moment; who has left is in none either.
+    alone = not any(row.get("BridgeId") == bridge for uid, row in seen.items() if uid != first.uid)
+    if met != bridge and (met or not alone):
+        return
     if bridge and name and by in book.channels:
         transfers.consulting(book, book.channels[by], first, second, now)
 
