@@ -90,6 +90,11 @@ def remote_address() -> str:
     return client_address(request.remote_addr or "", forwarded, parts().settings.http.trusted_proxies)
 
 
+def own_address() -> str:
+    """How our own pages are reached, without a slash at its end."""
+    return (parts().settings.http.public_url or request.host_url).rstrip("/")
+
+
 def is_own(origin: str) -> bool:
     """Whether a request with this Origin comes from a page of ours. "null" and what is no origin never do."""
     own = {request.host, _host(parts().settings.http.public_url or "")} - {""}

@@ -6,26 +6,21 @@ Pages of other sites may send their own plain form to it. Its answer is always a
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response, abort, redirect, render_template, request, url_for
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-import bridge.screen
 from bridge.api import auth
 from bridge.api.callbacks import CallbackNew, accept
 from bridge.api.parts import now, parts
 from bridge.api.problems import faults_of
 from bridge.api.strict import has_control
-from bridge.domain.attempts import CALLBACK_ENDED, CallbackStatus
-from bridge.domain.errors import Conflict, RingbridgeError
+from bridge.api.visitor_words import language, told, words
+from bridge.domain.errors import RingbridgeError
 from bridge.services import callbacks, checking
 from bridge.store.models import Client
 
@@ -38,10 +33,6 @@ _TRAP = "rb_blank"
 _SHOWN = ("number", "name", "note", "when")
 _PLAIN = {"proof_needed": "confirm_needed", "proof_invalid": "confirm_needed"}
 """The answer to a form without a good pass carries a new one: to press once more is all that it takes."""
-_WORDS: dict[str, dict[str, Any]] = json.loads(
-    (Path(bridge.screen.__file__).parent / "static" / "widget" / "words.json").read_text(encoding="utf-8")
-)
-"""What the widget says, and what a page without scripts says beside, by language."""
 
 
 @blueprint.get("/call-me/<site_key>")
@@ -61,39 +52,24 @@ def ask(site_key: str) -> AnyResponse:
         body, key = _body(shop, sent)
         made = accept(body, key)
     except ValidationError as error:
-        faults = {fault.field: _said(fault.code, fault.message) for fault in faults_of(error)}
+        faults = {fault.field: told(fault.code, fault.message) for fault in faults_of(error)}
         return Response(_form(shop, sent, faults), 422)
     except RingbridgeError as error:
         field = "when" if error.field == "timezone" else error.field
         if error.code in _PLAIN:
             sent["proof"] = ""
-        told = _said(_PLAIN.get(error.code, str(error.details.get("code") or error.code)), error.message)
-        return Response(_form(shop, sent, {field or "": told}), error.status)
-    return _to_progress(site_key, made.id, made.token)
+        fault = told(_PLAIN.get(error.code, str(error.details.get("code") or error.code)), error.message)
+        return Response(_form(shop, sent, {field or "": fault}), error.status)
+    # By a GET, so that a reload asks for nothing anew.
+    return redirect(url_for("callback_page.page", callback_id=made.id, token=made.token), 303)
 
 
-@blueprint.get("/call-me/<site_key>/<callback_id>")
-def progress(site_key: str, callback_id: str) -> str:
-    """How the callback stands; asked for again by the visitor, since the page has no script."""
-    return _progress(_find(site_key), callback_id, request.args.get("token", ""))
-
-
-@blueprint.post("/call-me/<site_key>/<callback_id>")
-def cancel(site_key: str, callback_id: str) -> str | AnyResponse:
-    """Cancel it."""
-    shop = _find(site_key)
-    token = request.form.get("token", "")
-    callbacks.check_token(parts().settings, callback_id, token)
-    try:
-        callbacks.cancel(parts().database, parts().redis, callback_id, now=now())
-    except Conflict as error:
-        return Response(_progress(shop, callback_id, token, _said(error.code, error.message)), error.status)
-    return _to_progress(site_key, callback_id, token)
-
-
-def _to_progress(site_key: str, callback_id: str, token: str) -> AnyResponse:
-    """By a GET, so that a reload asks for nothing anew."""
-    return redirect(url_for("call_me.progress", site_key=site_key, callback_id=callback_id, token=token), 303)
+@blueprint.route("/call-me/<site_key>/<callback_id>", methods=["GET", "POST"])
+def moved_away(site_key: str, callback_id: str) -> AnyResponse:
+    """Where the page of a callback was before it had an address of its own; open tabs may still send its form."""
+    del site_key
+    token = request.args.get("token")
+    return redirect(url_for("callback_page.page", callback_id=callback_id, token=token), 308)
 
 
 def _find(site_key: str) -> callbacks.OpenSite:
@@ -139,8 +115,8 @@ def _form(shop: callbacks.OpenSite, sent: Mapping[str, str], faults: Mapping[str
         "call_me.html",
         site=shop.site,
         client=_client(shop),
-        language=_language(),
-        words=_words(),
+        language=language(),
+        words=words(),
         sent={name: sent.get(name, "") for name in _SHOWN},
         faults={field: text for field, text in faults.items() if field in known},
         fault=other,
@@ -149,60 +125,6 @@ def _form(shop: callbacks.OpenSite, sent: Mapping[str, str], faults: Mapping[str
     )
 
 
-def _progress(shop: callbacks.OpenSite, callback_id: str, token: str, fault: str = "") -> str:
-    callbacks.check_token(parts().settings, callback_id, token)
-    found = callbacks.get(parts().database, callback_id)
-    words = _words()
-    title, soon, more = words["status"].get(found.status, (found.status, "", ""))
-    if found.status == "scheduled":
-        more = words["plain"]["later"]
-    elif found.status == "queued" and found.promised_at is not None:
-        more = soon
-    over = CallbackStatus(found.status) in CALLBACK_ENDED
-    return render_template(
-        "call_me_progress.html",
-        site=shop.site,
-        client=_client(shop),
-        language=_language(),
-        words=_words(),
-        id=callback_id,
-        token=token,
-        title=title,
-        more=more.replace("{0}", _shown(found.promised_at, shop.site.timezone)),
-        fault=fault,
-        over=over,
-        cancellable=not over and found.status != "connected",
-    )
-
-
-def _shown(at: datetime | None, timezone: str) -> str:
-    """A time on the site's own clock, with the zone's name."""
-    if at is None:
-        return ""
-    local = at.astimezone(ZoneInfo(timezone))
-    return f"{local:%Y-%m-%d %H:%M} ({timezone.replace('_', ' ')})"
-
-
 def _client(shop: callbacks.OpenSite) -> Client:
     with parts().database.read() as db:
         return db.get_one(Client, shop.site.client_id)
-
-
-def _language() -> str:
-    """The first of the browser's that we speak."""
-    wanted = (name.lower().replace("_", "-").partition("-")[0] for name in request.accept_languages.values())
-    return next((name for name in wanted if name in _WORDS), "en")
-
-
-def _words() -> dict[str, Any]:
-    return _WORDS[_language()]
-
-
-def _said(code: str, message: str) -> str:
-    """What was wrong, in the visitor's language: the sentence of the error where it is theirs."""
-    known: dict[str, str] = _words()["codes"]
-    if code in known:
-        return known[code]
-    if _language() != "en":
-        return str(_words()["failed"])
-    return f"{message[:1].upper()}{message[1:]}.".replace("..", ".")

@@ -1,4 +1,4 @@
-"""The public part: a visitor asks for a callback, watches it, and may cancel it.
+"""The public part: a visitor asks for a callback, watches it, and may move, confirm or cancel it.
 
 A site's key says whose visitor it is, and its origins say from which pages a browser may ask. Neither is a secret, so
 limits per address, number and site stand behind them.
@@ -6,22 +6,23 @@ limits per address, number and site stand behind them.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, g, request
 from pydantic import BaseModel, Field, StringConstraints
 from sqlalchemy import select
 
-from bridge.api import auth
+from bridge.api import auth, limits
 from bridge.api.contract import answer, no_content, view
 from bridge.api.grants import StreamQuery, grant_view
 from bridge.api.parts import now, parts
 from bridge.api.shapes import Grant, GrantEvent
 from bridge.api.strict import Answer, Body, Line, Query, has_control
+from bridge.api.tenant_shapes import Patch
 from bridge.domain.errors import Forbidden, Invalid, RateLimited
 from bridge.live import screens
-from bridge.services import budgets, callbacks, checking, refusals
+from bridge.services import budgets, callbacks, checking, moving, refusals
 from bridge.store.models import Callback, Site
 
 blueprint = Blueprint("callbacks", __name__, url_prefix="/api/v1")
@@ -84,6 +85,14 @@ class CallbackHeaders(BaseModel):
     )
 
 
+class CallbackPatch(Patch):
+    """Another time, by the same rules as the first (null: now), or that the visitor waits for the call."""
+
+    when: Annotated[Line, StringConstraints(max_length=40)] | None = None
+    timezone: Annotated[Line, StringConstraints(max_length=64)] | None = None
+    confirmed: Literal[True] = True
+
+
 class CallbackNow(Answer):
     """What a visitor is told."""
 
@@ -91,10 +100,13 @@ class CallbackNow(Answer):
     status: str
     reason: str | None
     promised_at: str | None
+    expires_at: str | None = Field(description="it is given up then, as `expired`, if nobody could call before")
+    confirmed_at: str | None
 
 
 class CallbackMade(CallbackNow):
     token: str = Field(description="opens this callback to whoever has it: keep it in the page")
+    link: str = Field(description="a page for the visitor that shows, moves, confirms and cancels it; holds the token")
 
 
 class ChallengeQuery(Query):
@@ -158,7 +170,8 @@ def accept(body: CallbackNew, idempotency_key: str | None) -> CallbackMade:
             budgets.note_refused(room.database, room.redis, shop.site, error, now=now())
         raise
     token = callbacks.token(parts().settings, made.id)
-    return CallbackMade(token=token, **made.as_dict())
+    link = f"{auth.own_address()}/callback/{made.id}?token={token}"
+    return CallbackMade(token=token, link=link, **made.as_dict())
 
 
 def _keep(shop: callbacks.OpenSite, body: CallbackNew, idempotency_key: str | None) -> callbacks.CallbackView:
@@ -187,6 +200,7 @@ def _keep(shop: callbacks.OpenSite, body: CallbackNew, idempotency_key: str | No
 
 
 @blueprint.get("/callbacks/<callback_id>")
+@limits.guessing
 @view("callbacks", roles=None, query=TokenQuery, answers=CallbackNow, security=TOKEN)
 def read(callback_id: str, query: TokenQuery) -> Response:
     """How the callback stands. The token goes into `Authorization: Bearer`, or into `?token=`."""
@@ -195,7 +209,29 @@ def read(callback_id: str, query: TokenQuery) -> Response:
     return answer(CallbackNow(**found.as_dict()))
 
 
+@blueprint.patch("/callbacks/<callback_id>")
+@limits.guessing
+@view("callbacks", roles=None, query=TokenQuery, body=CallbackPatch, answers=CallbackNow, security=TOKEN)
+def change(callback_id: str, query: TokenQuery, body: CallbackPatch) -> Response:
+    """Move the callback to another time, or confirm that the visitor waits for it; moving confirms it too.
+
+    409 `call_in_flight` while it is being called, `callback_ended` after its end, `site_closed`.
+    """
+    _open(callback_id, query.token)
+    room = parts()
+    if "when" in body.model_fields_set:
+        found = moving.move(
+            room.database, room.redis, room.settings, callback_id, body.when, body.timezone, now=now()
+        )
+    elif body.timezone is not None:
+        raise Invalid("a time zone says nothing without `when`", field="when")
+    else:
+        found = moving.confirm(room.database, room.redis, callback_id, now=now())
+    return answer(CallbackNow(**found.as_dict()))
+
+
 @blueprint.delete("/callbacks/<callback_id>")
+@limits.guessing
 @view("callbacks", roles=None, query=TokenQuery, answers=CallbackNow, security=TOKEN)
 def cancel(callback_id: str, query: TokenQuery) -> Response:
     """Cancel the callback, also while phones ring; refused with 409 once it is connected or has ended."""
@@ -206,6 +242,7 @@ def cancel(callback_id: str, query: TokenQuery) -> Response:
 
 
 @blueprint.get("/callbacks/<callback_id>/events")
+@limits.guessing
 @grant_view("callbacks", roles=None, security=TOKEN)
 def events(callback_id: str, query: StreamQuery) -> Grant:
     """The callback's event stream: `status`, with the data of GET; begins with how it stands."""
@@ -305,7 +342,7 @@ def preflight() -> Response | None:
     if origin is None or not known:
         return response
     response.headers["Access-Control-Allow-Origin"] = origin
-    response.headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE"
+    response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
     response.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
     response.headers["Access-Control-Max-Age"] = _PREFLIGHT_SECONDS
     response.vary.add("Origin")

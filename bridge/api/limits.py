@@ -1,10 +1,15 @@
-"""Limits on guessing: tries to sign in, per address and per username. Limits that protect money live in SQL."""
+"""Limits on guessing: of passwords per address and per username, of callbacks' tokens per address.
+
+Limits that protect money live in SQL.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from flask import Flask, Response, request
 from flask_limiter import Limiter, RateLimitExceeded
@@ -16,6 +21,7 @@ from bridge.api.strict import read_json
 from bridge.domain.errors import RingbridgeError
 from bridge.settings import Settings
 
+View = TypeVar("View", bound=Callable[..., Any])
 PER_ADDRESS = "30 per 15 minutes"
 PER_USERNAME = "10 per 15 minutes"
 """From one address: who guesses elsewhere must not lock a person out of their own desk."""
@@ -53,7 +59,7 @@ def _exceeded(_error: RateLimitExceeded) -> Response:
     return problem(
         429,
         "rate_limited",
-        f"too many tries to sign in; wait {minutes} minute{'s' if minutes > 1 else ''}, then try again",
+        f"too many tries that were refused; wait {minutes} minute{'s' if minutes > 1 else ''}, then try again",
         headers={"Retry-After": str(wait)},
     )
 
@@ -82,3 +88,14 @@ def by_username() -> str:
 def was_refused(response: Response) -> bool:
     """Only a wrong password counts: whoever knows theirs is never locked out by working a lot."""
     return response.status_code == 401
+
+
+def guessing(view: View) -> View:
+    """A view that a callback's token opens: an address's refused tokens count together, wherever tried."""
+    shared = limiter.shared_limit(PER_ADDRESS, "callback token", key_func=by_address, deduct_when=was_forbidden)
+    return cast(View, shared(view))
+
+
+def was_forbidden(response: Response) -> bool:
+    """The token was not this callback's."""
+    return response.status_code == 403

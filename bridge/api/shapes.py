@@ -236,6 +236,8 @@ class CallbackRow(Answer):
     created_at: datetime
     due_at: datetime
     promised_at: datetime | None
+    expires_at: datetime
+    confirmed_at: datetime | None
     ended_at: datetime | None
 
 

@@ -91,10 +91,18 @@ COLUMNS = (
 
 
 def place(
-    session: Session, site: Site, queue: str | None, when: str | None, timezone: str | None, now: datetime
+    session: Session,
+    site: Site,
+    queue: str | None,
+    when: str | None,
+    timezone: str | None,
+    now: datetime,
+    *,
+    moved: str | None = None,
 ) -> tuple[Due, str | None]:
-    """When a new callback is due, and the id of the calendar that says so.
+    """When a callback is due, and the id of the calendar that says so.
 
+    `moved` is the id of a callback that has a place already, which is then nobody else's.
     Raises Invalid, TimePast, TooFarAhead, OutsideHours and SlotFull; the last four name the next open times.
     """
     found = hours_of(session, site, queue)
@@ -105,13 +113,13 @@ def place(
     except (TimePast, TooFarAhead) as error:
         raise _with_times(session, found, type(error), error.message, now) from None
     if due.at > now:
-        _check_chosen(session, found, due.at, now)
+        _check_chosen(session, found, due.at, now, moved)
     elif not hours.is_open(found.calendar, now):
-        due = _next_time(session, site, found, now)
+        due = _next_time(session, site, found, now, moved)
     return due, found.id
 
 
-def _check_chosen(session: Session, found: Hours, at: datetime, now: datetime) -> None:
+def _check_chosen(session: Session, found: Hours, at: datetime, now: datetime, moved: str | None) -> None:
     calendar = found.calendar
     if at > now + timedelta(days=calendar.ahead_days):
         words = f"this time is more than {calendar.ahead_days} days ahead; choose an earlier one"
@@ -120,17 +128,18 @@ def _check_chosen(session: Session, found: Hours, at: datetime, now: datetime) -
     if slot is None:
         raise _with_times(session, found, OutsideHours, "nobody is there at this time", now)
     _lock(session, found)
-    if not _has_room(slot, _taken(session, found.id, slot.at, slot.ends)):
+    if not _has_room(slot, _taken(session, found.id, slot.at, slot.ends, moved)):
         words = "so many others are to be called at this time that it takes no more"
         raise _with_times(session, found, SlotFull, words, now)
 
 
-def _next_time(session: Session, site: Site, found: Hours, now: datetime) -> Due:
+def _next_time(session: Session, site: Site, found: Hours, now: datetime, moved: str | None) -> Due:
     """What "now" means in closed hours: the next slot with room, where the site has it so."""
     if site.when_closed == "refuse":
         raise _with_times(session, found, OutsideHours, "nobody is there now", now)
     _lock(session, found)
-    slot = next(_free_slots(session, found, now, timedelta(days=found.calendar.ahead_days)), None)
+    ahead = timedelta(days=found.calendar.ahead_days)
+    slot = next(_free_slots(session, found, now, ahead, moved), None)
     if slot is None:
         raise _with_times(session, found, OutsideHours, "nobody is there now", now)
     return Due(slot.at, slot.wall_time, found.calendar.timezone)
@@ -173,11 +182,13 @@ def offer(session: Session, site: Site, queue: str | None, day: date | None, now
     return Offer(calendar.timezone, hours.is_open(calendar, now), False, wanted)
 
 
-def _free_slots(session: Session, found: Hours, now: datetime, ahead: timedelta) -> Iterator[hours.Slot]:
+def _free_slots(
+    session: Session, found: Hours, now: datetime, ahead: timedelta, moved: str | None = None
+) -> Iterator[hours.Slot]:
     taken: list[datetime] | None = None
     for slot in hours.slots(found.calendar, now, now + ahead):
         if slot.agents is not None and taken is None:
-            taken = _taken(session, found.id, now, now + ahead + timedelta(days=1))
+            taken = _taken(session, found.id, now, now + ahead + timedelta(days=1), moved)
         within = taken[bisect_left(taken, slot.at) : bisect_left(taken, slot.ends)] if taken else []
         if _has_room(slot, within):
             yield slot
@@ -187,20 +198,20 @@ def _has_room(slot: hours.Slot, taken: list[datetime]) -> bool:
     return slot.agents is None or len(taken) < slot.agents
 
 
-def _taken(session: Session, calendar_id: str, since: datetime, until: datetime) -> list[datetime]:
+def _taken(
+    session: Session, calendar_id: str, since: datetime, until: datetime, moved: str | None
+) -> list[datetime]:
     """When the calendar's callbacks are due, in order; those that will not be made leave their room to others."""
-    return list(
-        session.scalars(
-            select(Callback.due_at)
-            .where(
-                Callback.calendar_id == calendar_id,
-                Callback.due_at >= since,
-                Callback.due_at < until,
-                Callback.status.in_(_ROOM_TAKEN),
-            )
-            .order_by(Callback.due_at)
-        )
+    statement = select(Callback.due_at).where(
+        Callback.calendar_id == calendar_id,
+        Callback.due_at >= since,
+        Callback.due_at < until,
+        Callback.status.in_(_ROOM_TAKEN),
     )
+    if moved is not None:
+        # Nobody is in their own way.
+        statement = statement.where(Callback.id != moved)
+    return list(session.scalars(statement.order_by(Callback.due_at)))
 
 
 def postpone(session: Session, row: Callback, site: Site, now: datetime) -> bool:

@@ -48,6 +48,7 @@ from bridge.store.queries.keys import try_key_lock
 
 log = structlog.get_logger(__name__)
 DIAL_JOB = "workers.dial.dial_callback"
+_TIMES = ("promised_at", "expires_at", "confirmed_at")
 PROMISE = timedelta(seconds=30)
 """What is promised for now, where an agent is ready."""
 
@@ -124,10 +125,14 @@ class CallbackView:
     status: str
     reason: str | None
     promised_at: datetime | None
+    expires_at: datetime | None
+    """When it is given up, if nobody could call by then."""
+    confirmed_at: datetime | None
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON body of `GET /api/v1/callbacks/<id>`."""
-        return {**asdict(self), "promised_at": news.rfc3339(self.promised_at)}
+        times = {name: news.rfc3339(getattr(self, name)) for name in _TIMES}
+        return {**asdict(self), **times}
 
 
 def create(
@@ -214,7 +219,7 @@ def send_hangup(redis: Redis, pbx: str, call_id: str) -> None:
 
 def view_of(row: Callback) -> CallbackView:
     """What a visitor is told of that row."""
-    return CallbackView(row.id, row.status, row.reason, row.promised_at)
+    return CallbackView(row.id, row.status, row.reason, row.promised_at, row.expires_at, row.confirmed_at)
 
 
 def token(settings: Settings, callback_id: str) -> str:
@@ -263,12 +268,13 @@ def _find_key(session: Session, site: str, key: str, digest: str) -> CallbackVie
         raise IdempotencyMismatch
     if row.answer is None:
         raise IdempotencyInProgress
-    promised = row.answer["promised_at"]
+    # An answer of an earlier version has fewer fields.
+    times = {name: row.answer.get(name) for name in _TIMES}
     return CallbackView(
         id=row.answer["id"],
         status=row.answer["status"],
         reason=row.answer["reason"],
-        promised_at=datetime.fromisoformat(promised) if promised else None,
+        **{name: datetime.fromisoformat(at) if at else None for name, at in times.items()},
     )
 
 
@@ -324,7 +330,8 @@ def _new_callback(
         "calendar_id": calendar,
         "due_at": due.at,
         "expires_at": max(due.at, now) + timedelta(hours=limits["expire_hours"]),
-        "promised_at": _promise(session, settings, site, due, now),
+        "promised_at": promise_for(session, settings, site, due, now),
+        "confirmed_at": None,
         "status": str(CallbackStatus.SCHEDULED if later else CallbackStatus.QUEUED),
         "reason": None,
         "tries": 0,
@@ -353,7 +360,8 @@ def _new_callback(
     return Callback(**values)
 
 
-def _promise(session: Session, settings: Settings, site: Site, due: Due, now: datetime) -> datetime | None:
+def promise_for(session: Session, settings: Settings, site: Site, due: Due, now: datetime) -> datetime | None:
+    """When the visitor may expect the phone to ring; None where nothing is promised."""
     if due.at > now:
         return due.at
     pbx = agent_queries.site_pbx(site, settings)

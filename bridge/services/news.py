@@ -32,6 +32,8 @@ def callback_body(row: Callback) -> dict[str, Any]:
         "status": row.status,
         "reason": row.reason,
         "promised_at": rfc3339(row.promised_at),
+        "expires_at": rfc3339(row.expires_at),
+        "confirmed_at": rfc3339(row.confirmed_at),
     }
 
 

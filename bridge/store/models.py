@@ -254,6 +254,8 @@ class Callback(_Row, Base):
     due_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     promised_at: Mapped[datetime | None]
+    confirmed_at: Mapped[datetime | None]
+    """When the visitor last said, after asking, that they wait for it."""
     status: Mapped[str] = mapped_column(String(20), index=True)
     reason: Mapped[str | None] = mapped_column(String(100))
     tries: Mapped[int] = mapped_column(default=0)
