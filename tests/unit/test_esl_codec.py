@@ -244,7 +244,8 @@ def test_odd_json_says_the_same_whichever_headers_are_read_at_once(rest: bytes) 
 
 def test_what_is_broken_counts_whichever_headers_are_read_at_once() -> None:
     many = ",".join(f'"variable_{i}":"x"' for i in range(5000))
-    for rest, reason in (('"a":"b"', "json"), ("a}", "json"), (many + "}", "too_many_headers")):
+    deep = '"a":' + "[" * 100_000 + "]" * 100_000 + "}"
+    for rest, reason in (('"a":"b"', "json"), ("a}", "json"), (deep, "json"), (many + "}", "too_many_headers")):
         decoder = Decoder(READ)
         assert decoder.feed(as_json(b'{"Event-Name":"CHANNEL_CREATE",' + rest.encode())) == []
         assert decoder.refused == {reason: 1}

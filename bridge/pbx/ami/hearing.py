@@ -85,4 +85,4 @@ def event_time(event: Message, now: float) -> float:
 
 def number(text: str | None) -> int | None:
     """A header that should be a number, None where it is none."""
-    return int(text) if text is not None and text.isdecimal() else None
+    return int(text) if text is not None and text.isascii() and text.isdecimal() and len(text) < 12 else None

@@ -167,6 +167,10 @@ class Tracker:
             call.caller_answered = True
         if self._is_caller(call, channel):
             self.book.start(call, at)
+        if channel.bridge is not None and channel.outgoing:
+            # Somebody's application has put it there while it rang, for its early media.
+            for side in dict.fromkeys(self.book.side(other) for other in self.book.reach(channel)):
+                self.book.update_talk(self.book.calls[side], at)
 
     def rename(self, event: Message, at: float) -> None:
         channel = self.book.channels.get(event.get("Uniqueid", ""))
@@ -243,7 +247,7 @@ class Tracker:
         if dialler is not None:
             leg.dialler = dialler.uid
             call = self.book.calls[self.book.side(dialler)]
-            self._move(leg, call)
+            self._move(leg, call, at)
         call = self.book.calls[leg.call]
         if leg.trunk:
             caller_id = known(event.get("DestCallerIDNum"))
@@ -269,9 +273,10 @@ class Tracker:
             if leg.dialled:
                 self._offer(leg, at)
 
-    def _move(self, leg: Channel, call: Call) -> None:
+    def _move(self, leg: Channel, call: Call, at: float) -> None:
         """A leg belongs to the call of who dialled it; the other half of a wire goes along."""
-        if leg.call == call.id or leg.uid == self.book.calls[leg.call].first:
+        old = self.book.calls[leg.call]
+        if old is call or leg.uid == old.first:
             return
         self.book.attach(leg, call)
         # After a gap it may have been taken for another call's.
@@ -279,6 +284,8 @@ class Tracker:
         other = self.book.peer(leg)
         if other is not None:
             self.book.attach(other, call)
+        if not old.legs:
+            self.book.fold(old, call, at)
 
     def dial_state(self, event: Message, at: float) -> None:
         if event.get("DialStatus") != "RINGING":

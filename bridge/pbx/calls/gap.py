@@ -37,7 +37,9 @@ def over_already(book: Book, births: Iterable[tuple[str, str]], ended: Container
     """
     known, over = set[str](), set[str]()
     for uid, link in births:
-        if uid in ended and link != uid and link not in known and link not in book.links and uid not in book.channels:
+        # What is expected is a dial of ours: its end is to be told.
+        heard_of = link in known or link in book.links or link in book.expected or uid in book.channels
+        if uid in ended and link != uid and not heard_of:
             over.add(uid)
         else:
             known |= {uid, link}

@@ -40,7 +40,7 @@ def new_channel(event: Event, parties: Parties, now: float) -> Channel:
     channel = Channel(
         uid=uid,
         name=name,
-        born=_born(event, now),
+        born=born(event, now),
         link=belongs_to(event) or uid,
         device=whose.device,
         real=real,
@@ -124,7 +124,7 @@ def _by_nobody(event: Event) -> bool:
     return not dialled and not event.get("variable_originating_leg_uuid")
 
 
-def _born(event: Event, now: float) -> float:
+def born(event: Event, now: float) -> float:
     """As exact as the PBX keeps it, so that whoever adopts the channel later gives its call the same id."""
     created = event.get("Caller-Channel-Created-Time", "0")
     return event_time({"Event-Date-Timestamp": created}, event_time(event, now))

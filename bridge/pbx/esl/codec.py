@@ -241,7 +241,7 @@ class Decoder:
             return None
         try:
             return SomeRead(body, reader)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def _fail(self, reason: str, before: Iterable[Frame]) -> NoReturn:
@@ -268,7 +268,7 @@ class SomeRead(Mapping[str, str]):
     __slots__ = ("_body", "_names", "_some")
 
     def __init__(self, body: bytes, reader: _Reader) -> None:
-        """Raises ValueError where it is not plain JSON."""
+        """Raises ValueError where it is not plain JSON, RecursionError where it is too deep for one."""
         self._some: Event = reader.decode(body)
         self._names = reader.names
         self._body = body

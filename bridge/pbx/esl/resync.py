@@ -126,7 +126,9 @@ def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float
     book = tracker.book
     seen = {row["uuid"]: row for row in snapshot.channels if row.get("uuid")}
     for uid in [uid for uid in book.channels if uid not in seen]:
-        tracker.heard_last(uid)
+        tracker.heard_last(uid, book.channels[uid].born)
+    for uid in seen:
+        tracker.lives(uid)
     together = _together(snapshot, seen)
     links = {uid: belongs_to(_as_created(dump)) or uid for uid, dump in snapshot.dumps.items()}
     # Those whom we knew may all be gone while the call goes on with others.

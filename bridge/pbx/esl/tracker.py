@@ -18,7 +18,7 @@ from bridge.pbx.calls.model import CONFERENCE, Call, Channel, Line
 from bridge.pbx.calls.parties import Parties, shown
 from bridge.pbx.esl import queues, transfers
 from bridge.pbx.esl.causes import CANCELLED, NORMAL, PATIENCE, PICKED_OFF, TAKEN, hangup_cause, q850
-from bridge.pbx.esl.channels import new_channel
+from bridge.pbx.esl.channels import born, new_channel
 from bridge.pbx.esl.hearing import CUSTOM, DIAL_JOB, HEARD, HEARD_CUSTOM, Event, event_time, resumes
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ class Tracker:
         self.book = Book(pbx, self.parties)
         self.faults = 0
         """Events whose hearing failed."""
-        self._gone: dict[str, None] = {}
-        """Channels that have ended lately: whatever is still said of them is an echo."""
+        self._gone: dict[str, float | None] = {}
+        """Channels that have ended lately, and when they were born: whatever is still said of them is an echo."""
         self._table = {name: getattr(self, method) for name, method in HEARD.items()}
         self._custom = {name: getattr(self, method) for name, method in HEARD_CUSTOM.items()}
 
@@ -103,6 +103,9 @@ class Tracker:
         if event["Unique-ID"] in self.book.channels:
             return
         channel = new_channel(event, self.parties, at)
+        if self._gone.get(channel.uid) == channel.born:
+            # FreeSWITCH's event threads overtake each other. Born at another time it is a Call-ID that came again.
+            return
         if channel.link in self._gone and "Hangup-Cause" in event:
             # Ended before its birth was told, and its caller with it: each channel has a thread of its own to tell.
             return
@@ -192,6 +195,8 @@ class Tracker:
     def hangup(self, event: Event, at: float) -> None:
         found = self._channel(event, at)
         if found is None:
+            if not self.has_ended(uid := event.get("Unique-ID", "")):
+                self.heard_last(uid, born(event, at))
             return
         channel, call = found
         name = event.get("Hangup-Cause", "")
@@ -239,7 +244,7 @@ class Tracker:
     def gone(self, channel: Channel, cause: int | None, at: float) -> None:
         """A channel is no more."""
         book = self.book
-        self.heard_last(channel.uid)
+        self.heard_last(channel.uid, channel.born)
         call = book.calls[channel.call]
         if channel.internal:
             book.forget(call)
@@ -259,17 +264,21 @@ class Tracker:
             guest_of.guest = None
         self._update(sides, at)
         for leg in queues.left_behind(book, call):
-            self.heard_last(leg.uid)
+            self.heard_last(leg.uid, leg.born)
             book.give_up(leg, None, at)
             book.drop_channel(leg)
         if not call.legs and call.id in book.calls:
             book.end(call, at)
 
-    def heard_last(self, uid: str) -> None:
+    def heard_last(self, uid: str, birth: float | None = None) -> None:
         """Whatever is still said of that channel does not bring it back."""
-        self._gone[uid] = None
+        self._gone[uid] = birth
         if len(self._gone) > _MAX_GONE:
             del self._gone[next(iter(self._gone))]
+
+    def lives(self, uid: str) -> None:
+        """The PBX says so, whatever was heard before."""
+        self._gone.pop(uid, None)
 
     def has_ended(self, uid: str) -> bool:
         """Whether that channel was heard to end lately."""
@@ -445,9 +454,12 @@ class Tracker:
     def _joined_unseen(self, uid: str, at: float) -> None:
         """Who is taken in late may have been bridged already, with somebody who was known."""
         for bridge in list(self.book.bridges.values()):
-            pair = [self.book.channels[one] for one in bridge.id.split("/") if one in self.book.channels]
-            if any(channel.uid == uid for channel in pair):
-                self.meet(pair, bridge.id, bridge.type, at)
+            for known in list(bridge.members):
+                # An id that a caller chose may hold a stroke itself.
+                pair = next((pair for pair in ((known, uid), (uid, known)) if "/".join(pair) == bridge.id), ())
+                members = [self.book.channels[one] for one in pair if one in self.book.channels]
+                if len(members) > 1:
+                    self.meet(members, bridge.id, bridge.type, at)
 
     def _is_caller(self, call: Call, channel: Channel) -> bool:
         if channel.uid == call.first:

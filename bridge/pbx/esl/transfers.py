@@ -198,6 +198,10 @@ def comes_back(book: Book, channel: Channel, event: Event) -> None:
     if not wire or (channel.outgoing and channel.role != REFERRED):
         return
     halves = [book.channels[uid] for uid in book.wires.get(wire, {}).values()]
+    if len(halves) > 1:
+        # The wire is whole: whoever it leads to has read the same headers.
+        channel.wire = ""
+        return
     if not channel.outgoing:
         waits, asked = (book.channels.get(uid) for uid in wire.split("/"))
         talk = waits is not None and asked is not None and asked in book.reach(waits)
