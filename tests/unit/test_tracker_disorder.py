@@ -17,8 +17,10 @@ from test_tracker_freeswitch import (
     answers,
     bridged,
     caller,
+    custom,
     ends,
     fresh,
+    parted,
     phone,
     refers_to,
 )
@@ -89,6 +91,25 @@ def test_a_third_leg_with_the_headers_of_a_refer_is_no_part_of_the_wire() -> Non
     assert sorted(next(iter(tracker.book.wires.values())).values()) == [C, D]
     assert told(made)
     assert tracker.book.channels[stranger].real
+
+
+def test_who_is_taken_out_of_a_conference_was_transferred_by_nobody() -> None:
+    """An administrator moves both into a conference and then the caller on, by `uuid_transfer`."""
+    tracker = fresh()
+
+    def sent(uid: str, when: int, to: str) -> Event:
+        return {"Caller-Transfer-Source": f"{when}:{uid}:bl_xfer:{to}/default/XML"}
+
+    def room(uid: str, action: str, where: Event) -> Event:
+        return {**custom("conference::maintenance", uid, Action=action), "Conference-Unique-ID": "room", **where}
+
+    first, second = sent(A, 1_795_330_000, "800"), sent(B, 1_795_330_000, "800")
+    on = sent(A, 1_795_330_005, "102")
+    heard = [*TALK, {**parted(), **first}, room(A, "add-member", first), room(B, "add-member", second)]
+    heard += [room(A, "del-member", on), phone(C, "102"), answers(C), {**bridged(A, C), **on}]
+    made = [one.type.value for one in tracker.feed(heard, AT).events]
+    assert made[-2:] == ["call.offered", "call.connected"]
+    assert "call.transferred" not in made
 
 
 def test_who_answers_in_a_bridge_is_connected() -> None:

@@ -11,7 +11,7 @@ from bridge.domain.calls import Direction, Party
 from bridge.pbx.calls import joining
 from bridge.pbx.calls.book import Book
 from bridge.pbx.calls.joining import PARKING, become_one, pick_up, say_transferred, standing
-from bridge.pbx.calls.model import Call, Channel
+from bridge.pbx.calls.model import CONFERENCE, Call, Channel
 from bridge.pbx.calls.parties import shown
 from bridge.pbx.esl.channels import PICKER, REFERRED, refers
 from bridge.pbx.esl.hearing import Event
@@ -79,6 +79,10 @@ def rerouted(book: Book, event: Event, at: float) -> None:
         return
     before, channel.route = channel.route, event.get("Caller-Transfer-Source", "")
     if channel.route in ("", before) or not _may_say(channel, channel.route):
+        return
+    room = book.bridges.get(channel.bridge or "")
+    if room is not None and room.type == CONFERENCE:
+        # Nobody transfers another out of a conference by leaving: an administrator has moved that one.
         return
     call = book.calls[channel.call]
     if channel.uid in call.heard and call.last_gone is not None and not _with_another(book, channel):
