@@ -26,7 +26,7 @@ _SAFE_VALUE = re.compile(r"[A-Za-z0-9._/-]{1,128}")
 
 
 def asterisk_dialplan() -> str:
-    """The text of the dialplan include: contexts `ringbridge-leg` and `ringbridge-go`."""
+    """The text of the dialplan include: our contexts, each beginning with `ringbridge-`."""
     return _read("asterisk", ASTERISK_DIALPLAN)
 
 
@@ -54,7 +54,7 @@ def asterisk_manager(
 
 
 def freeswitch_dialplan() -> str:
-    """The text of the dialplan include: context `ringbridge-go`."""
+    """The text of the dialplan include: contexts `ringbridge-go` and `ringbridge-confirm`."""
     return _read("freeswitch", FREESWITCH_DIALPLAN)
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from bridge.api.shapes import CallCursor, Device, Limit
 from bridge.api.strict import Answer, Body, Line, Name, Note, Paragraphs, Query, Short
+from bridge.domain.actions import MAX_SOUND, SOUND
 from bridge.domain.callbacks import zone
 from bridge.domain.errors import Invalid
 from bridge.domain.proof import FEWEST_BITS, MOST_BITS
@@ -217,6 +218,11 @@ class Protection(Body):
     )
     block: list[Literal["fixed_line", "mobile", "voip", "toll_free"]] | None = Field(
         None, description="types of numbers that this site does not call"
+    )
+    press_1: Annotated[Line, StringConstraints(max_length=MAX_SOUND, pattern=f"^{SOUND}$")] | None = Field(
+        None,
+        description="a sound of the PBX's, by name without extension, after which the customer has to press 1 before "
+        "an agent is called; with order customer_first",
     )
 
 

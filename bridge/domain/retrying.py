@@ -19,6 +19,8 @@ NOT_DIALED = "not_dialed"
 """Reconciliation found that the customer's leg was never dialled."""
 OUTCOME_UNKNOWN = "outcome_unknown"
 """Reconciliation could not say what became of it: the customer may have been rung, and may have talked."""
+NOT_CONFIRMED = "not_confirmed"
+"""Whoever answered did not press 1 when asked; no agent was called."""
 WRONG_NUMBER = "wrong_number"
 FAILED = "failed"
 MAX_TRIES = 3
@@ -53,6 +55,8 @@ RULES: Mapping[str, Rule] = {
     FAILED: _COMMON,
     "agent_hung_up": _COMMON,
     WRONG_NUMBER: Rule(again=0),
+    # Perhaps somebody else gave this number: they are not called again.
+    NOT_CONFIRMED: Rule(again=0),
     # Whoever was perhaps talked with already is not called again without a person's word.
     OUTCOME_UNKNOWN: Rule(again=0),
     # An agent's phone rings each time, and some PBXs say so of a number that does not exist: it has an end.
@@ -80,6 +84,7 @@ SETTABLE = (
     FAILED,
     "agent_hung_up",
     WRONG_NUMBER,
+    NOT_CONFIRMED,
     TRUNK_UNREACHABLE,
     AGENT_NO_ANSWER,
     AGENT_UNREACHABLE,

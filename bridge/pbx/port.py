@@ -85,6 +85,8 @@ class DialOrder:
     customer_ring_seconds: int
     expected: Expected
     until: float
+    confirm: str | None = None
+    """A sound of the PBX's after which a customer who is called first has to press 1, before the agent is called."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from bridge.services.refusals import REFUSED
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions
-from bridge.store.models import Site
+from bridge.store.models import Attempt, Callback, Site
 from bridge.store.queries import counters
 
 log = structlog.get_logger(__name__)
@@ -66,6 +66,17 @@ def protection(site: Site) -> Mapping[str, Any]:
         "bits": bits if isinstance(bits, int) and FEWEST_BITS <= bits <= MOST_BITS else BITS,
         "block": [each for each in site.protection.get("block") or [] if isinstance(each, str)],
     }
+
+
+def prompt_of(session: Session, attempt: Attempt) -> str | None:
+    """The sound after which this attempt's customer has to press 1; None where an agent is called first or nobody asks.
+
+    As the site has it now: what was switched on after the claim is asked too.
+    """
+    callback = session.get(Callback, attempt.callback_id) if attempt.callback_id and not attempt.agent_first else None
+    site = session.get(Site, callback.site_id) if callback is not None else None
+    prompt = site.protection.get("press_1") if site is not None else None
+    return prompt if isinstance(prompt, str) and prompt else None
 
 
 def challenge(sessions: Sessions, settings: Settings, site: Site, *, now: datetime) -> Challenge | None:

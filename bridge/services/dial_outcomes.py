@@ -19,11 +19,12 @@ from bridge.domain.retrying import (
     AGENT_NO_ANSWER,
     AGENT_UNREACHABLE,
     NEVER_AGAIN_Q850,
+    NOT_CONFIRMED,
     NOT_DIALED,
     TRUNK_UNREACHABLE,
     WRONG_NUMBER,
 )
-from bridge.services import attempts
+from bridge.services import attempts, checking
 from bridge.store.database import changed
 from bridge.store.models import Attempt, CallEventRow
 
@@ -92,6 +93,9 @@ def ended(
     else:
         legs = _legs(session, attempt, call_id)
         reason, q850 = _failure(legs, cause, q850)
+        if cause == Cause.ABANDONED and not legs.agent and checking.prompt_of(session, attempt) is not None:
+            # The customer answered and did not press 1: no agent was called.
+            reason = NOT_CONFIRMED
         attempts.move(session, attempt_id, AttemptState.FAILED, reason, q850, now=at, over=True)
         if legs.customer and legs.agent_gave_up and not attempt.agent_first:
             # The customer was there, and this phone was not.
@@ -137,6 +141,8 @@ class _Legs:
     """The customer's leg showed itself."""
     no_way: bool
     """The PBX had no way to the customer's number."""
+    agent: bool
+    """The agent's leg showed itself."""
     agent_gave_up: str | None
     """AGENT_NO_ANSWER or AGENT_UNREACHABLE, where the agent's leg came to nothing."""
 
@@ -166,11 +172,12 @@ def _legs(session: Session, attempt: Attempt, call_id: str) -> _Legs:
             CallEventRow.type.in_([str(CallEventType.OFFERED), str(CallEventType.UNOFFERED)]),
         )
     )
-    customer = no_way = False
+    customer = no_way = agent = False
     agent_gave_up: str | None = None
     for kind, data in rows:
         party = data.get("party") or {}
         if is_agent(attempt, party):
+            agent = True
             if kind == CallEventType.UNOFFERED:
                 gone = data.get("reason") == UnofferedReason.UNREACHABLE
                 agent_gave_up = AGENT_UNREACHABLE if gone else AGENT_NO_ANSWER
@@ -178,4 +185,4 @@ def _legs(session: Session, attempt: Attempt, call_id: str) -> _Legs:
             no_way = True
         else:
             customer = True
-    return _Legs(customer, no_way, agent_gave_up)
+    return _Legs(customer, no_way, agent, agent_gave_up)

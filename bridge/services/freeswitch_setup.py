@@ -20,6 +20,7 @@ FOLDERS = (Path("/etc/freeswitch"), Path("/usr/local/freeswitch/conf"))
 """Where a FreeSWITCH has its configuration, by package and by source."""
 _FUSIONPBX = (Path("/etc/fusionpbx/config.conf"), Path("/etc/fusionpbx/config.php"))
 _BOUND = re.compile(r"xml-handler-bindings\"\s+value=\"[^\"]*\bdialplan\b")
+_CONTEXTS = ("ringbridge-go", "ringbridge-confirm")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -86,10 +87,10 @@ def plan_uninstall(folder: Path) -> list[Change]:
     return [Change(path, old, None) for path in paths if (old := read(path)) is not None]
 
 
-def extensions_text() -> str:
-    """The extensions of our context, as FusionPBX's dialplan manager takes them."""
+def extensions_text(context: str) -> str:
+    """The extensions of a context of ours, as FusionPBX's dialplan manager takes them."""
     whole = dialplan.freeswitch_dialplan()
-    found = re.search(r"<context name=\"ringbridge-go\">\n(.*)\n *</context>", whole, re.DOTALL)
+    found = re.search(rf"<context name=\"{context}\">\n(.*?)\n *</context>", whole, re.DOTALL)
     assert found is not None
     lines = _COMMENT.sub("", found[1]).splitlines()
     return "\n".join(line.removeprefix("    ") for line in lines if line.strip()) + "\n"
@@ -106,14 +107,15 @@ def by_hand(flavour: Flavour, users: PbxUsers) -> list[tuple[str, str]]:
             steps.append(("Let this machine in, where the event socket is reached without a tunnel:", acl))
     if users.command_secret is not None and flavour in {Flavour.FUSIONPBX, Flavour.REMOTE}:
         remote = "Only where that is a FusionPBX, which reads no file of dialplan/: "
-        steps.append(
-            (
-                f"{remote if flavour is Flavour.REMOTE else ''}In its web pages, Dialplan Manager, add an entry: name "
-                "ringbridge, context ringbridge-go, order 1, enabled, for all domains (global); then press XML on it "
-                "and put this in place of what is there:",
-                extensions_text(),
+        for context in _CONTEXTS:
+            steps.append(
+                (
+                    f"{remote if flavour is Flavour.REMOTE else ''}In its web pages, Dialplan Manager, add an entry: "
+                    f"name {context}, context {context}, order 1, enabled, for all domains (global); then press XML "
+                    "on it and put this in place of what is there:",
+                    extensions_text(context),
+                )
             )
-        )
     return steps
 
 

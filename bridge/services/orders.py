@@ -24,7 +24,7 @@ from bridge.domain.errors import Invalid, NotFound, StateError, Unavailable
 from bridge.live import clock, screens
 from bridge.live.mailbox import Command, Kind, Mailbox
 from bridge.pbx.port import DialOrder, Outcome, PbxLink, Reason
-from bridge.services import actions, attempts, news
+from bridge.services import actions, attempts, checking, news
 from bridge.services.lease import LeaseKeeper
 from bridge.services.remembering import expected
 from bridge.settings import Settings
@@ -286,6 +286,7 @@ class Orders:
             customer_ring_seconds=self._settings.dialing.customer_ring_seconds,
             expected=expected(row),
             until=deadline.at,
+            confirm=checking.prompt_of(session, row),
         )
 
     def _send(self, order: DialOrder, deadline: Deadline) -> Outcome | None:

@@ -216,6 +216,7 @@ def _prepare(
     if kind is SITES:
         _check_calendars(db, columns, client_id)
         _check_missed(db, columns, client)
+        _check_order(db, columns, row_id)
     if kind is CALENDARS:
         _check_hours(db, columns, row_id)
     _check_unique(db, kind, columns, row_id)
@@ -244,6 +245,18 @@ def _check_missed(db: Session, columns: dict[str, Any], client: Client | None) -
         if client is None or db.scalar(select(Did.id).where(Did.number == number, Did.client_id == client.id)) is None:
             raise Invalid("this client has no such DID", field=f"missed.dids.{i}")
     columns["missed"] = {**missed, "dids": list(dict.fromkeys(dids))}
+
+
+def _check_order(db: Session, columns: Mapping[str, Any], row_id: str | None) -> None:
+    """Only a customer who is called first can confirm; a change sees what stays too."""
+    row = db.get(Site, row_id) if row_id is not None else None
+    order = columns.get("order", row.order if row is not None else "agent_first")
+    protection = columns.get("protection", row.protection if row is not None else {})
+    if (protection or {}).get("press_1") and order != "customer_first":
+        raise Invalid(
+            "press_1 asks the customer before an agent is called, so it goes with order customer_first alone",
+            field="protection.press_1" if "protection" in columns else "order",
+        )
 
 
 def _check_hours(db: Session, columns: Mapping[str, Any], row_id: str | None) -> None:

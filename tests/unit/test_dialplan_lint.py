@@ -53,6 +53,7 @@ FROM_OUTSIDE = {
     "RB_CUSTOMER_RING",
 }
 ACT = "ringbridge-act"
+ASK = "ringbridge-confirm"
 GOOD = {
     "RB_COMMAND": ["f44868bd-339b-40cb-a91b-6931e2120fb5"],
     "RB_UNTIL": ["1790000000"],
@@ -124,13 +125,15 @@ def extension(context: str, name: str) -> list[Step]:
 
 
 def test_the_contexts_are_those_that_ringbridge_originates_into() -> None:
-    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-answered", "ringbridge-go", ACT}
+    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-answered", "ringbridge-go", ASK, ACT}
     assert extension("ringbridge-leg", "first") and extension("ringbridge-go", "second")
 
 
 def test_no_application_or_function_beyond_the_few_that_are_needed() -> None:
     """No System, no SHELL, no FILE, no CURL, no Exec: what is not in the list is not in the plan."""
-    assert {step.application for step in STEPS if step.context != ACT} == FOREVER_ALLOWED
+    assert {step.application for step in STEPS if step.context not in (ASK, ACT)} == FOREVER_ALLOWED
+    asking = {step.application for step in STEPS if step.context == ASK}
+    assert asking == {"Background", "Goto", "GotoIf", "Gosub", "Hangup", "Set", "UserEvent", "WaitExten"}
     acting = {step.application for step in STEPS if step.context == ACT}
     assert acting == FOREVER_ALLOWED - {"NoOp"} | ACTING
     used = set(re.findall(r"\b([A-Z][A-Z_]+)\(", "\n".join(step.arguments for step in STEPS)))
@@ -184,6 +187,20 @@ def test_nothing_is_dialled_before_check_and_receipt() -> None:
         ]
         assert before[1:6] == gates, "the leg's name, then the gates, then anything else"
         assert before[0][0] == "Set" and before[0][1].startswith("RB_LEG=")
+
+
+def test_who_is_asked_gets_to_the_agent_by_1_alone() -> None:
+    steps = [(step.application, step.arguments) for step in extension(ASK, "ask")]
+    assert steps[:3] == [
+        ("Gosub", "ringbridge-leg,check,1"),
+        ("GotoIf", '$["${GOSUB_RETVAL}" != "ok"]?ringbridge-leg,invalid,1'),
+        ("GotoIf", '$[${REGEX("^customer$" ${RB_FIRST})} = 0]?ringbridge-leg,invalid,1'),
+    ]
+    sound = re.search(r'"(\^.*\$)" \$\{RB_CONFIRM\}', steps[3][1])
+    assert sound and all(re.fullmatch(sound[1], good) for good in GOOD["RB_SOUND"])
+    assert not any(re.fullmatch(sound[1], evil) for evil in ("", "a b", "x,1", "x&y", "${X}", "../x", "x)", "a//b"))
+    ways = {step.extension for step in STEPS if step.context == ASK and "ringbridge-go" in step.arguments}
+    assert ways == {"1"}
 
 
 def test_every_variable_from_outside_is_checked_by_a_whole_pattern() -> None:
@@ -296,6 +313,7 @@ def test_unchecked_values_meet_only_regex_and_filter() -> None:
     gated = {
         ("ringbridge-leg", name) for name in ("agent", "customer", "_[+0-9]!", "over", "refused", "stale", "receipt")
     }
+    gated |= {(ASK, name) for name in ("prompt", "t", "i")}
     gated |= {(ACT, name) for name in (*NEEDS, "over", "stale", "begin")}
     for step in STEPS:
         if (step.context, step.extension) in gated:

@@ -14,7 +14,7 @@ from bridge.pbx.esl.hearing import CUSTOM, EVENTS, SUBCLASSES
 from bridge.pbx.esl.inspection import DIALPLAN_VERSION
 
 PLAN = ET.fromstring(dialplan.freeswitch_dialplan())
-APPLICATIONS = {"bridge", "event", "hangup", "log", "set"}
+APPLICATIONS = {"bridge", "event", "execute_extension", "hangup", "log", "play_and_get_digits", "set"}
 FUNCTIONS = {"hash", "strepoch"}
 FROM_OUTSIDE = {
     "rb_attempt",
@@ -55,8 +55,8 @@ def steps(name: str, kind: str = "action") -> list[tuple[str, str]]:
     return [(a.get("application", ""), a.get("data", "")) for a in extension(name).iter(kind)]
 
 
-def test_there_is_one_context_and_its_extensions_are_in_order() -> None:
-    assert [context.get("name") for context in PLAN] == ["ringbridge-go"]
+def test_the_contexts_and_their_extensions_are_in_order() -> None:
+    assert [context.get("name") for context in PLAN] == ["ringbridge-go", "ringbridge-confirm"]
     names = [(e.get("name"), e.get("continue") == "true") for e in PLAN.iter("extension")]
     # What checks must come before what dials, and must not be jumped over: FreeSWITCH stops at the first that fits.
     assert names == [
@@ -67,11 +67,28 @@ def test_there_is_one_context_and_its_extensions_are_in_order() -> None:
         ("ringbridge-invalid", False),
         ("ringbridge-customer", False),
         ("ringbridge-agent", False),
+        ("ringbridge-unconfirmed", True),
+        ("ringbridge-may-ask", True),
+        ("ringbridge-may-not-ask", False),
+        ("ringbridge-pressed", False),
+        ("ringbridge-not-pressed", False),
+        ("ringbridge-ask", False),
     ]
 
 
+def test_who_is_asked_gets_to_the_agent_by_1_alone() -> None:
+    to_agent = [e.get("name") for e in PLAN.iter("extension") for a in e.iter("action")
+                if a.get("application") == "execute_extension" and "ringbridge-go" in a.get("data", "")]  # fmt: skip
+    assert to_agent == ["ringbridge-pressed"]
+    assert conditions("pressed") == [("destination_number", "^pressed-1\\z")]
+    assert conditions("not-pressed") == [("destination_number", "^pressed-")]
+    sound = dict(conditions("may-ask"))["${rb_confirm}"].replace("\\z", "\\Z")
+    assert re.search(sound, "lab/notice.wav")
+    assert not any(re.search(sound, evil + ".wav") for evil in ("", "a b", "../x", "x,y", "${x}", "a//b", "x|y"))
+
+
 def test_no_application_or_function_beyond_the_few_that_are_needed() -> None:
-    """No system, lua, curl, transfer or execute_extension: what is not in the list is not in the plan."""
+    """No system, lua, curl or transfer: what is not in the list is not in the plan."""
     found = [step for kind in ("action", "anti-action") for step in PLAN.iter(kind)]
     assert {step.get("application") for step in found} == APPLICATIONS
     text = dialplan.freeswitch_dialplan()

@@ -144,7 +144,7 @@ def test_a_fusionpbx_gets_the_users_and_is_told_what_to_paste(run: Run, pbx: Pat
     shown = run("init", "--yes", "--mode", "dial").output
     assert set(files(pbx)) - set(before) == {USERS}
     assert "Dialplan Manager" in shown
-    pasted = shown.partition("----- from here -----\n")[2].partition("----- to here -----")[0]
+    pasted = "".join(part.partition("----- to here -----")[0] for part in shown.split("----- from here -----\n")[1:])
     names = [extension.get("name") for extension in ET.fromstring(f"<context>{pasted}</context>")]
     whole = [extension.get("name") for extension in ET.fromstring(dialplan.freeswitch_dialplan()).iter("extension")]
     assert names == whole

@@ -62,12 +62,20 @@ def originate(order: DialOrder, until: int) -> dict[str, str | list[str]]:
         "RB_AGENT_RING": str(order.agent_ring_seconds),
         "RB_CUSTOMER_RING": str(order.customer_ring_seconds),
     }
+    context, exten = "ringbridge-go", "second"
+    if order.confirm is not None:
+        if order.first != "customer":
+            raise LocalError("only a customer who is called first can confirm", field="confirm")
+        _match(ACT_VALUES["RB_SOUND"], order.confirm, "confirm")
+        variables["RB_CONFIRM"] = order.confirm
+        # Where the PBX has an older dialplan, this leads nowhere, and nobody unconfirmed gets to an agent.
+        context, exten = "ringbridge-confirm", "ask"
     return {
         "Channel": CHANNEL,
         "ChannelId": order.attempt,
         "OtherChannelId": f"{order.attempt}-2",
-        "Context": "ringbridge-go",
-        "Exten": "second",
+        "Context": context,
+        "Exten": exten,
         "Priority": "1",
         "Timeout": str((rings[order.first] + _FIRST_LEG_SLACK) * 1000),
         "Async": "true",

@@ -21,6 +21,9 @@ REALM = "ringbridge"
 """Of the PBX's hash, where receipts are."""
 SECOND_LEG = "ringbridge-go"
 """Our context, which the first leg enters once it has answered."""
+CONFIRM = "ringbridge-confirm"
+"""Our context that asks the customer first. An older file has none: then nobody unconfirmed gets to an agent."""
+_SOUND = re.compile(r"[A-Za-z0-9_-]{1,100}(/[A-Za-z0-9_-]{1,100}){0,9}")
 
 
 def dial_job(attempt: str) -> str:
@@ -46,6 +49,12 @@ def originate(order: DialOrder, until: int) -> str:
         raise LocalError("a ring time must be 1 to 300 whole seconds", field="ring_seconds")
     if until not in _LAST_SECOND:
         raise LocalError("the PBX's clock is not of this age", field="until")
+    confirm: dict[str, str] = {}
+    if order.confirm is not None:
+        if order.first != "customer":
+            raise LocalError("only a customer who is called first can confirm", field="confirm")
+        match(_SOUND, order.confirm, "confirm")
+        confirm["rb_confirm"] = f"{order.confirm}.wav"
     variables = {
         "rb_attempt": order.attempt,
         "rb_first": order.first,
@@ -56,6 +65,7 @@ def originate(order: DialOrder, until: int) -> str:
         **({"rb_caller": order.caller_id} if order.caller_id is not None else {}),
         "rb_agent_ring": str(order.agent_ring_seconds),
         "rb_customer_ring": str(order.customer_ring_seconds),
+        **confirm,
         **_shown(order.number if order.first == "agent" else order.caller_id or "anonymous"),
         "ignore_early_media": "true",
         "originate_timeout": str(rings[order.first]),
@@ -68,7 +78,7 @@ def originate(order: DialOrder, until: int) -> str:
     target = order.agent_device if order.first == "agent" else order.dial_string
     joined = ",".join(f"{name}={value}" for name, value in variables.items())
     fenced = _fenced(order.attempt, order.first, until, target)
-    return f"expand originate {{{joined}}}{fenced} {order.number} XML {SECOND_LEG}"
+    return f"expand originate {{{joined}}}{fenced} {order.number} XML {CONFIRM if confirm else SECOND_LEG}"
 
 
 def _of_customer(attempt: str) -> dict[str, str]:
