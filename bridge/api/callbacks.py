@@ -31,6 +31,8 @@ ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Site-Key, Las
 _PREFLIGHT_SECONDS = "600"
 _PUBLIC = ("/api/v1/callbacks", "/api/v1/slots")
 """What pages of other origins may ask, if they are a site's."""
+_STAFF = tuple(f"/api/v1/callbacks/{part}" for part in ("cancel", "requeue", "assign", "export"))
+"""What lies beside it and is for our own pages."""
 TOKEN: list[dict[str, list[str]]] = [{"token": []}]
 
 
@@ -329,7 +331,7 @@ def _consent(given: str | bool | None, site: Site) -> str:
 def preflight() -> Response | None:
     """Answer a browser's question whether another site's page may ask. Its key or token comes with the request itself,
     so all origins of all sites may ask; each site's own list is checked with the request."""
-    if not request.path.startswith(_PUBLIC):
+    if not request.path.startswith(_PUBLIC) or request.path in _STAFF:
         return None
     origin = request.headers.get("Origin")
     known = origin is not None and request.method in ("OPTIONS", "POST") and _known_origin(origin)

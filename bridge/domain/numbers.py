@@ -63,7 +63,7 @@ def parse_number(text: str, region: str) -> str:
     dialled: ask `dialable`.
     """
     text = text.strip()
-    if not _TYPED.fullmatch(text):
+    if not is_typed(text):
         raise NumberInvalid(field="number")
     try:
         number = phonenumbers.parse(text, region)
@@ -74,6 +74,11 @@ def parse_number(text: str, region: str) -> str:
     if not phonenumbers.is_valid_number(number):
         raise NumberInvalid(field="number")
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def is_typed(text: str) -> bool:
+    """Whether it holds only what people write in a number: digits, and what stands between them."""
+    return _TYPED.fullmatch(text.strip()) is not None
 
 
 def dialable(e164: str, regions: Collection[str], blocked: Collection[str] = ()) -> None:

@@ -13,6 +13,8 @@ from bridge.services.access import LEADERS, Access
 from bridge.services.paging import Page, page_of
 from bridge.store.models import Audit
 
+OURSELVES = "ringbridge"
+"""Who is named where no person did it."""
 # What a reader of the log must not learn from it.
 _HIDDEN = frozenset({"password", "password_hash", "token", "number", "numbers", "email", "note", "body"})
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,18 +26,8 @@ from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLim
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import (
-    attempts,
-    budgets,
-    calendars,
-    callback_states,
-    checking,
-    consents,
-    news,
-    number_limits,
-    zone_rules,
-)
-from bridge.services.permission import check_number
+from bridge.services import attempts, callback_states, checking, consents, news, zone_rules
+from bridge.services.permission import check_entry
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions
@@ -184,24 +174,34 @@ def get(sessions: Sessions, callback_id: str) -> CallbackView:
         return view_of(row)
 
 
-def cancel(sessions: Sessions, redis: Redis, callback_id: str, *, now: datetime) -> CallbackView:
+def cancel(
+    sessions: Sessions,
+    redis: Redis,
+    callback_id: str,
+    *,
+    now: datetime,
+    reason: str = "cancelled_by_visitor",
+    first: Callable[[Session, Callback], None] = lambda _session, _row: None,
+) -> CallbackView:
     """End a callback at the visitor's wish, also while phones ring. Cancelling twice is one cancel.
 
-    Raises NotFound; Conflict where the call is connected, or the callback has ended in another way.
+    `first` looks at the row in the same transaction, and raises where it must stay. Raises NotFound; Conflict where
+    the call is connected, or the callback has ended in another way.
     """
     hang_up: Attempt | None = None
     with sessions.begin() as session:
         row = session.get(Callback, callback_id, with_for_update=True)
         if row is None:
             raise NotFound("there is no such callback")
+        first(session, row)
         if row.status == CallbackStatus.CANCELLED:
             return view_of(row)
         if CallbackStatus(row.status) in CALLBACK_ENDED:
             raise Conflict(f"this callback has already ended as {row.status}")
         if row.held_by is None:
-            _cancel_unheld(session, row, now)
+            _cancel_unheld(session, row, reason, now)
         else:
-            hang_up = _cancel_held(session, row.held_by, now)
+            hang_up = _cancel_held(session, row.held_by, reason, now)
         session.refresh(row)
     news.publish(redis, session)
     if hang_up is not None and hang_up.call_id is not None:
@@ -303,10 +303,7 @@ def _new_callback(
     now: datetime,
 ) -> Callback:
     number = parse_number(wish.number, region)
-    check_number(session, settings, site, number)
-    due, calendar = calendars.place(session, site, wish.queue, wish.when, wish.timezone, now)
-    number_limits.check(session, site, number, max(due.at, now))
-    budgets.check(session, settings, site, number, now, due.at)
+    due, calendar = check_entry(session, settings, site, number, wish.queue, wish.when, wish.timezone, now)
     ip_hash = keyed_hash(key, "ip", limit_key(ip))
     limits = site_limits(site)
     hashes = (ip_hash, keyed_hash(key, "network", wide_network(ip)), keyed_hash(key, "number", number))
@@ -390,14 +387,14 @@ def _limit(
             )
 
 
-def _cancel_unheld(session: Session, row: Callback, now: datetime) -> None:
+def _cancel_unheld(session: Session, row: Callback, reason: str, now: datetime) -> None:
     waiting = (Callback.held_by.is_(None), Callback.status.not_in([str(s) for s in CALLBACK_ENDED]))
-    values = {"reason": "cancelled_by_visitor", "ended_at": now}
+    values = {"reason": reason, "ended_at": now}
     if not callback_states.change(session, row.id, CallbackStatus.CANCELLED, *waiting, **values):
         raise Conflict("this callback is just being called; try again")
 
 
-def _cancel_held(session: Session, attempt_id: str, now: datetime) -> Attempt | None:
+def _cancel_held(session: Session, attempt_id: str, reason: str, now: datetime) -> Attempt | None:
     attempt = session.scalar(select(Attempt).where(Attempt.id == attempt_id).with_for_update())
     if attempt is None:
         raise NotFound("there is no such attempt")
@@ -406,5 +403,5 @@ def _cancel_held(session: Session, attempt_id: str, now: datetime) -> Attempt | 
     if attempt.state == AttemptState.UNCERTAIN:
         raise Conflict("it is not known whether your phone is being called; try again in a few minutes")
     was = attempt.state
-    attempts.move(session, attempt_id, AttemptState.CANCELLED, "cancelled_by_visitor", now=now)
+    attempts.move(session, attempt_id, AttemptState.CANCELLED, reason, now=now)
     return attempt if was != AttemptState.CLAIMED else None

@@ -19,12 +19,13 @@ from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
 from bridge.domain.errors import Invalid
 from bridge.live import mailbox
 from bridge.live.connection import DOWN
-from bridge.services import budgets, calendars, callback_states, line, news, number_limits, phoned
+from bridge.services import audit, budgets, calendars, callback_states, line, news, number_limits, phoned
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
 from bridge.store.models import (
+    Agent,
     AgentState,
     Attempt,
     AttemptChange,
@@ -33,7 +34,7 @@ from bridge.store.models import (
     Site,
     new_id,
 )
-from bridge.store.queries.agents import free, ready_agents, site_pbx
+from bridge.store.queries.agents import can_be_assigned, free, may_be_tried, ready_agents, site_pbx
 from bridge.store.queries.leases import link_is_up
 from bridge.store.queries.switches import dialing_stopped
 
@@ -127,11 +128,12 @@ def _claim(session: Session, settings: Settings, callback_id: str, now: datetime
         return Claim(Claimed.STOPPED)
     if pbx is None or not link_is_up(session, pbx, now):
         return Claim(Claimed.PBX_DOWN)
+    _check_assigned(session, row, now)
     if not line.may_be_called(session, settings, row, site, pbx, now):
         anyone = ready_agents(session, pbx, settings, site.client_id, 1)
         return Claim(Claimed.NOT_ITS_TURN if anyone else Claimed.NO_AGENT)
     attempt = new_id()
-    agent = _reserve_agent(session, settings, pbx, site, attempt)
+    agent = _reserve_agent(session, settings, pbx, site, attempt, row.assigned_to)
     if agent is None:
         return Claim(Claimed.NO_AGENT)
     _hold(session, row, attempt, agent_first=site.order != "customer_first")
@@ -218,10 +220,22 @@ def _end(session: Session, row: Callback, status: CallbackStatus, reason: str, n
     callback_states.change(session, row.id, status, *waiting, reason=reason, ended_at=now)
 
 
+def _check_assigned(session: Session, row: Callback, now: datetime) -> None:
+    """Give a callback back to anyone whose own agent has left, or works for another client now: it must not wait for
+    nobody."""
+    if row.assigned_to is None or can_be_assigned(session.get(Agent, row.assigned_to), row.client_id):
+        return
+    detail = {"agent": row.assigned_to}
+    audit.record(session, now, audit.OURSELVES, "callbacks.unassign", row.id, row.client_id, detail)
+    row.assigned_to = None
+    session.flush()
+    news.note_callback(session, row)
+
+
 def _reserve_agent(
-    session: Session, settings: Settings, pbx: str, site: Site, attempt: str
+    session: Session, settings: Settings, pbx: str, site: Site, attempt: str, only: str | None
 ) -> AgentState | None:
-    for candidate in ready_agents(session, pbx, settings, site.client_id, _CANDIDATES):
+    for candidate in ready_agents(session, pbx, settings, site.client_id, _CANDIDATES, only):
         if changed(
             session,
             update(AgentState)
@@ -278,4 +292,6 @@ def waiting(session: Session, now: datetime, limit: int, *, test_mode: bool) -> 
         .order_by(line.JOINED)
         .limit(limit)
     )
+    if not test_mode:
+        statement = statement.where(may_be_tried())
     return list(session.scalars(statement))

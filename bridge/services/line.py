@@ -15,7 +15,7 @@ from bridge.domain.calls import CallEventType
 from bridge.domain.fairness import Place, ahead, may_go
 from bridge.settings import Settings
 from bridge.store.models import Call, Callback, CallEventRow, NumberLock, Site
-from bridge.store.queries.agents import ready_agents
+from bridge.store.queries.agents import may_be_tried, ready_agents
 
 JOINED = func.coalesce(Callback.joined_at, Callback.due_at)
 """When a callback's customer joined the line."""
@@ -88,6 +88,7 @@ def _callbacks(session: Session, row: Callback, site: Site, now: datetime) -> li
             Site.pbx == site.pbx if site.pbx is not None else Site.pbx.is_(None),
             # One whose number is in a call waits for that, and keeps nobody else waiting.
             ~locked.exists(),
+            may_be_tried(),
         )
     )
     return [Place(at, True, callback) for at, callback in session.execute(statement)]

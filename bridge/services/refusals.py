@@ -22,8 +22,6 @@ from bridge.store.queries import counters
 
 log = structlog.get_logger(__name__)
 REFUSED = "refused"
-ACTOR = "ringbridge"
-"""Who is named in the audit log where no person did it."""
 FLOOD = "abuse.flood"
 MANY = 50
 """Refused requests of a site in an hour, from which on a supervisor is told."""
@@ -76,6 +74,6 @@ def _write(session: Session, door: Door, counts: Counter[str], now: datetime) ->
 
 def tell(session: Session, now: datetime, action: str, door: Door, detail: dict[str, object]) -> None:
     """A line of the audit log, and news for the supervisors' board; both hold no address and no number."""
-    audit.record(session, now, ACTOR, action, door.site, door.client, detail)
+    audit.record(session, now, audit.OURSELVES, action, door.site, door.client, detail)
     body = {"kind": "notice", "client_id": door.client, "site_id": door.site, "notice": action, "detail": detail}
     news.note(session, news.SUPERVISORS, "board", body)

@@ -270,7 +270,12 @@ class Callback(_Row, Base):
     """Its entry in the site's record of consent."""
     ip_hash: Mapped[str] = mapped_column(String(64), default="")
     ended_at: Mapped[datetime | None]
+    assigned_to: Mapped[str | None] = mapped_column(String(36))
+    """The agent who alone is to make the next dial; None for anyone."""
+    requeued_from: Mapped[str | None] = mapped_column(String(36))
+    """The ended callback that a supervisor began anew with this one."""
     __table_args__ = (
+        Index("ix_callbacks_requeued_from", "requeued_from", unique=True, **_only("requeued_from IS NOT NULL")),
         Index("ix_callbacks_due", "status", "due_at"),
         Index("ix_callbacks_slot", "calendar_id", "due_at", **_only("calendar_id IS NOT NULL")),
     )

@@ -8,7 +8,10 @@ from sqlalchemy import ColumnElement, Executable, and_, bindparam, func, or_, se
 from sqlalchemy.orm import Session
 
 from bridge.settings import Settings
-from bridge.store.models import Agent, AgentState, Site
+from bridge.store.models import Agent, AgentState, Callback, Site
+
+CALLERS = ("agent", "supervisor", "administrator")
+"""Roles of those who may sit at a phone."""
 
 
 def site_pbx(site: Site, settings: Settings) -> str | None:
@@ -34,9 +37,9 @@ def _at(pbx: str, settings: Settings) -> ColumnElement[bool]:
 
 
 def ready_agents(
-    session: Session, pbx: str, settings: Settings, client_id: str, limit: int
+    session: Session, pbx: str, settings: Settings, client_id: str, limit: int, only: str | None = None
 ) -> list[AgentState]:
-    """Agents at that PBX who may serve the client and could take a call now, longest ready first."""
+    """Agents at that PBX who may serve the client and could take a call now, longest ready first; of all or of one."""
     return list(
         session.scalars(
             select(AgentState)
@@ -46,6 +49,7 @@ def ready_agents(
                 _at(pbx, settings),
                 Agent.active,
                 or_(Agent.client_id.is_(None), Agent.client_id == client_id),
+                *((Agent.id == only,) if only is not None else ()),
             )
             .order_by(AgentState.since, AgentState.agent_id)
             .limit(limit)
@@ -73,6 +77,35 @@ def _anyone(*, default: bool) -> Executable:
             or_(Agent.client_id.is_(None), Agent.client_id == bindparam("client")),
         )
         .limit(1)
+    )
+
+
+def can_be_assigned(agent: Agent | None, client_id: str) -> bool:
+    """Whether this agent may be the one who makes a callback of the client."""
+    return (
+        agent is not None
+        and agent.active
+        and agent.role in CALLERS
+        and agent.client_id in (None, client_id)
+    )
+
+
+def may_be_tried() -> ColumnElement[bool]:
+    """Callbacks that anyone may make, or whose own agent is free, or no agent of theirs any more.
+
+    Else those that wait for one busy agent would stand before all others.
+    """
+    own = AgentState.agent_id == Callback.assigned_to
+    able = and_(
+        Agent.id == Callback.assigned_to,
+        Agent.active,
+        Agent.role.in_(CALLERS),
+        or_(Agent.client_id.is_(None), Agent.client_id == Callback.client_id),
+    )
+    return or_(
+        Callback.assigned_to.is_(None),
+        select(AgentState.agent_id).where(own, free()).exists(),
+        ~select(Agent.id).where(able).exists(),
     )
 
 
