@@ -1,4 +1,4 @@
-"""Pages for the people of the centre: sign-in, agent, supervisor."""
+"""Pages for the people of the centre: sign-in, agent, supervisor and their callbacks."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ def agent() -> str | AnyResponse:
 @blueprint.get("/supervisor")
 def supervisor() -> str | AnyResponse:
     return _page("supervisor.html", LEADERS)
+
+
+@blueprint.get("/supervisor/callbacks")
+def callbacks() -> str | AnyResponse:
+    return _page("callbacks.html", LEADERS)
 
 
 def _page(template: str, roles: frozenset[Role]) -> str | AnyResponse:

@@ -87,6 +87,14 @@ def sideways(page: Page) -> int:
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
+def keep(page: Page, name: str) -> None:
+    """A picture for people, where RINGBRIDGE_SCREENSHOTS names a folder for it."""
+    folder = os.environ.get("RINGBRIDGE_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / name)
+
+
 @contextmanager
 def faultless(page: Page) -> Iterator[None]:
     """Nothing in here may throw in the page or be refused by its Content-Security-Policy."""
@@ -265,8 +273,42 @@ class CallbackWidget:
         return self.page.locator("#cancel")
 
     def keep(self, name: str) -> None:
-        """A picture for people, where RINGBRIDGE_SCREENSHOTS names a folder for it."""
-        folder = os.environ.get("RINGBRIDGE_SCREENSHOTS")
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=Path(folder) / name)
+        keep(self.page, name)
+
+
+class CallbacksPage:
+    """The supervisor's callbacks."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        page.goto(f"{url}/supervisor/callbacks")
+        expect(page.locator("#link")).to_have_attribute("data-link", "live")
+
+    @property
+    def rows(self) -> Locator:
+        return self.page.locator("#rows tr[data-id]")
+
+    def row(self, text: str) -> Locator:
+        """The one that says this."""
+        return self.rows.filter(has_text=text)
+
+    def count(self, group: str) -> int:
+        """What stands on a group's button."""
+        return int(self.page.locator(".group", has_text=group).locator("b").inner_text())
+
+    def group(self, group: str) -> None:
+        self.page.locator(".group", has_text=group).click()
+
+    def search(self, number: str) -> None:
+        """Type a number and press Enter."""
+        self.page.locator("#number").fill(number)
+        self.page.keyboard.press("Enter")
+
+    def pick(self, text: str) -> None:
+        self.row(text).locator("input").check()
+
+    def act(self, what: str, *, expected: str) -> None:
+        """Press a button for what is picked; its question says `expected`, and is answered with yes."""
+        self.page.locator(f"#{what}").click()
+        expect(self.page.locator("#confirm-text")).to_contain_text(expected)
+        self.page.locator("#confirm-yes").click()

@@ -70,7 +70,7 @@ def test_every_answer_tells_browsers_what_they_may_do(web: Web, path: str) -> No
 def test_pages_hold_no_inline_code(web: Web) -> None:
     web.person("ada", "supervisor")
     token = web.tokens["ada"]
-    for path in ("/login", "/agent", "/supervisor"):
+    for path in ("/login", "/agent", "/supervisor", "/supervisor/callbacks"):
         answer = web.ask("GET", path, token)
         assert answer.status_code == 200
         page = answer.get_data(as_text=True)
@@ -84,7 +84,8 @@ def test_pages_send_people_where_they_belong(web: Web) -> None:
     assert web.ask("GET", "/agent").headers["Location"].startswith("/login")
     assert web.ask("GET", "/", agent).headers["Location"] == "/agent"
     assert web.ask("GET", "/", leader).headers["Location"] == "/supervisor"
-    assert web.ask("GET", "/supervisor", agent).headers["Location"] == "/"
+    for path in ("/supervisor", "/supervisor/callbacks"):
+        assert web.ask("GET", path, agent).headers["Location"] == "/"
 
 
 def test_readiness_names_each_part_that_is_missing(web: Web, redis: Redis) -> None:
