@@ -28,6 +28,9 @@ WORDS: Mapping[str, Words] = {
     "abandoned": Words("The customer hung up before an agent was there.", "Re-queue it soon: they wanted to talk."),
     "cancelled": Words("The call was given up before anyone talked.", _AGAIN_LATER),
     "agent_hung_up": Words("The agent hung up before the customer picked up.", _AGAIN_LATER),
+    "not_confirmed": Words(
+        "Whoever answered did not press 1 when asked.", "Perhaps somebody else gave this number: do not re-queue it."
+    ),
     "wrong_number": Words("There is no such number.", "Check the number; do not re-queue it as it is."),
     "congestion": Words("The telephone network had no free line.", "Re-queue it in a few minutes."),
     "failed": Words("The call did not get through.", _AGAIN_LATER),
