@@ -121,13 +121,15 @@ class _Rows:
     def collect(self) -> Iterator[Metric]:
         try:
             rows = health.counts(self._room.database)
+            promises = health.promises_kept(self._room.database, now())
         except Unavailable:
-            rows = {}
+            rows, promises = {}, []
         for name, label in (("callbacks", "status"), ("attempts", "state"), ("agents", "state")):
             family = GaugeMetricFamily(f"ringbridge_{name}", f"Rows by {label}", labels=[label])
             for value, count in rows.get(name, {}).items():
                 family.add_metric([value], count)
             yield family
+        yield from _promises(promises)
         family = GaugeMetricFamily(
             "ringbridge_listener", "What each listener counts", labels=["pbx", "counter"]
         )
@@ -136,3 +138,16 @@ class _Rows:
                 family.add_metric([pbx, counter], amount)
         yield family
 
+
+def _promises(sites: list[tuple[str, int, int, bool]]) -> Iterator[Metric]:
+    judged = GaugeMetricFamily(
+        "ringbridge_promises", "Times promised to visitors that were due in the last day", labels=["site", "kept"]
+    )
+    promising = GaugeMetricFamily(
+        "ringbridge_promising", "1 where the site promises a time, 0 where it did not keep its word", labels=["site"]
+    )
+    for site, kept, broken, believed in sites:
+        judged.add_metric([site, "yes"], kept)
+        judged.add_metric([site, "no"], broken)
+        promising.add_metric([site], believed)
+    yield from (judged, promising)

@@ -236,6 +236,9 @@ class CallbackRow(Answer):
     created_at: datetime
     due_at: datetime
     promised_at: datetime | None
+    expected_at: datetime | None
+    promise_kept: bool | None
+    rang_at: datetime | None
     expires_at: datetime
     confirmed_at: datetime | None
     ended_at: datetime | None
@@ -246,6 +249,20 @@ class BoardCallbacks(Answer):
     rows: list[CallbackRow]
 
 
+class PromisesOfDay(Answer):
+    since: datetime
+    kept: int
+    broken: int
+    share: float | None
+
+
+class SitePromises(Answer):
+    site_id: str
+    site: str
+    promising: bool = Field(description="false where the site promises nothing, since it did not keep its word lately")
+    days: list[PromisesOfDay] = Field(description="today first")
+
+
 class Board(Answer):
     at: datetime
     since: datetime
@@ -254,6 +271,7 @@ class Board(Answer):
     agents: list[BoardAgent]
     calls: BoardCalls
     callbacks: BoardCallbacks
+    promises: list[SitePromises]
 
 
 class BoardQuery(Query):

@@ -22,7 +22,7 @@ from bridge.domain.retrying import (
     after_attempt,
     outcome_of,
 )
-from bridge.services import budgets, callback_states, news, number_limits
+from bridge.services import budgets, callback_states, news, number_limits, promises
 from bridge.services.site_limits import site_limits
 from bridge.store.database import changed
 from bridge.store.models import AgentState, Attempt, AttemptChange, Callback, NumberLock, Site
@@ -42,6 +42,9 @@ ILLEGAL = Counter(
 
 _PAUSED = {AGENT_NO_ANSWER: "no answer", AGENT_UNREACHABLE: "phone not reachable"}
 """What an agent reads who was paused."""
+
+_RINGS = frozenset({AttemptState.RINGING, AttemptState.ANSWERED, AttemptState.CONNECTED})
+"""The customer's phone rings, or rang: a state may be skipped."""
 
 _SHOWN = {
     AttemptState.DIALING: CallbackStatus.CALLING_AGENT,
@@ -112,16 +115,23 @@ def move(
             .values(expires_at=now + UNCERTAIN_LOCK)
         )
     else:
+        _note_ringing(session, row, new, now)
         _show(session, row, new)
     return True
 
 
-def show(session: Session, attempt: Attempt, state: AttemptState) -> None:
+def show(session: Session, attempt: Attempt, state: AttemptState, *, now: datetime) -> None:
     """Tell the visitor of a state that an uncertain attempt shows but cannot take; of one that is past, nothing."""
+    _note_ringing(session, attempt, state, now)
     row = session.get(Callback, attempt.callback_id, populate_existing=True) if attempt.callback_id else None
     status = _shown(attempt, state)
     if row is not None and status is not None and may_become(CallbackStatus(row.status), status):
         _set_status(session, attempt, status)
+
+
+def _note_ringing(session: Session, attempt: Attempt, state: AttemptState, now: datetime) -> None:
+    if state in _RINGS and attempt.callback_id is not None:
+        promises.rang(session, attempt.callback_id, now)
 
 
 def keep_locked(session: Session, attempt_id: str) -> None:
@@ -198,6 +208,9 @@ def _move_callback(session: Session, attempt: Attempt, state: AttemptState, now:
         # Nobody is called again who was connected, whatever came after.
         step = Next(Then.END_FAILED, step.tries)
     status = CallbackStatus.QUEUED if step.then is Then.AGAIN else CallbackStatus(str(step.then))
+    if step.tries > row.tries:
+        # A busy line never rings, and yet the customer was called.
+        promises.called(session, row.id, now)
     values = _callback_values(step, attempt, row, now)
     callback_states.change(session, row.id, status, Callback.held_by == attempt.id, **values)
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
-from bridge.services import audit
+from bridge.services import audit, promises
 from bridge.services.access import LEADERS, STAFF, Access
 from bridge.settings import Settings
 from bridge.store.models import Agent, AgentState, Call, Callback, PbxLease, Switch
@@ -43,6 +43,7 @@ def read(db: Session, settings: Settings, access: Access, now: datetime, since: 
             "counts": _counts(db, access, Callback, Callback.status, wanted),
             "rows": list(db.scalars(callbacks.order_by(Callback.created_at.desc()).limit(_LATEST))),
         },
+        "promises": promises.kept(db, access, since),
     }
 
 

@@ -21,26 +21,22 @@ from sqlalchemy.orm import Session
 
 from bridge.domain.addresses import limit_key, wide_network
 from bridge.domain.attempts import CALLBACK_ENDED, AttemptState, CallbackStatus
-from bridge.domain.callbacks import Due
 from bridge.domain.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
 from bridge.live import jobs, mailbox
-from bridge.services import attempts, callback_states, checking, consents, news, zone_rules
+from bridge.services import attempts, callback_states, checking, consents, news, promises, zone_rules
 from bridge.services.permission import check_entry
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id, table
-from bridge.store.queries import agents as agent_queries
 from bridge.store.queries.counters import count_each
 from bridge.store.queries.keys import try_key_lock
 
 log = structlog.get_logger(__name__)
 DIAL_JOB = "workers.dial.dial_callback"
 _TIMES = ("promised_at", "expires_at", "confirmed_at")
-PROMISE = timedelta(seconds=30)
-"""What is promised for now, where an agent is ready."""
 
 # Made once: to build a statement takes longer than to run it.
 _SITES = select(Site, Client.region).join(Client, Client.id == Site.client_id)
@@ -327,7 +323,9 @@ def _new_callback(
         "calendar_id": calendar,
         "due_at": due.at,
         "expires_at": max(due.at, now) + timedelta(hours=limits["expire_hours"]),
-        "promised_at": promise_for(session, settings, site, due, now),
+        **promises.made(session, settings, site, wish.queue, due.at, now),
+        "promise_kept": None,
+        "rang_at": None,
         "confirmed_at": None,
         "status": str(CallbackStatus.SCHEDULED if later else CallbackStatus.QUEUED),
         "reason": None,
@@ -355,15 +353,6 @@ def _new_callback(
     # Past the ORM's unit of work, which would cost more than everything else here.
     session.connection().execute(insert(table(Callback)), values)
     return Callback(**values)
-
-
-def promise_for(session: Session, settings: Settings, site: Site, due: Due, now: datetime) -> datetime | None:
-    """When the visitor may expect the phone to ring; None where nothing is promised."""
-    if due.at > now:
-        return due.at
-    pbx = agent_queries.site_pbx(site, settings)
-    ready = pbx is not None and agent_queries.anyone_ready(session, pbx, settings, site.client_id)
-    return now + PROMISE if ready else None
 
 
 def _limit(

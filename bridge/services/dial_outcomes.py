@@ -110,7 +110,7 @@ def forward(session: Session, attempt_id: str, state: AttemptState, at: datetime
     now = AttemptState(attempt.state)
     if now is AttemptState.UNCERTAIN:
         attempts.keep_locked(session, attempt_id)
-        attempts.show(session, attempt, state)
+        attempts.show(session, attempt, state, now=at)
     elif now in _ORDER and _ORDER.index(now) < _ORDER.index(state):
         attempts.move(session, attempt_id, state, now=at)
 

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from bridge.domain.errors import RingbridgeError
 from bridge.live import keys
 from bridge.live.connection import DOWN, bytes_twin
-from bridge.services import board
+from bridge.services import board, promises
 from bridge.settings import Settings
 from bridge.store.database import Sessions
 from bridge.store.models import AgentState, Attempt, Callback, Switch
@@ -67,6 +67,12 @@ def counts(database: Sessions) -> dict[str, dict[str, int]]:
             rows = db.execute(select(column, func.count()).group_by(column))
             found[name] = {str(value): int(count) for value, count in rows}
     return found
+
+
+def promises_kept(database: Sessions, now: datetime) -> list[tuple[str, int, int, bool]]:
+    """For each site: promises kept and broken in the last day, and whether it promises."""
+    with database.read() as db:
+        return promises.counts(db, now)
 
 
 def listener_counters(settings: Settings, server: redis.Redis) -> dict[str, dict[str, float]]:

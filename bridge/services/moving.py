@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from bridge.domain.attempts import CALLBACK_ENDED, CallbackStatus
 from bridge.domain.errors import Conflict, NotFound, RateLimited
 from bridge.live import jobs
-from bridge.services import budgets, calendars, callback_states, news, number_limits, zone_rules
-from bridge.services.callbacks import DIAL_JOB, CallbackView, promise_for, view_of
+from bridge.services import budgets, calendars, callback_states, news, number_limits, promises, zone_rules
+from bridge.services.callbacks import DIAL_JOB, CallbackView, view_of
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
@@ -87,7 +87,7 @@ def move(
             # Who is called now keeps the place in the line; who chose a later time joins it then.
             "joined_at": due.at if later else min(row.joined_at or now, now),
             "expires_at": max(due.at, now) + timedelta(hours=site_limits(site)["expire_hours"]),
-            "promised_at": promise_for(session, settings, site, due, now),
+            **_promise(session, settings, site, row, due.at, now),
             "confirmed_at": now,
             "reason": None,
             "queued_at": None if later else now,
@@ -124,3 +124,11 @@ def _open_callback(session: Session, callback_id: str) -> Callback:
     if CallbackStatus(row.status) in CALLBACK_ENDED:
         raise Ended(f"this callback has ended as {row.status}; ask for a new one")
     return row
+
+
+def _promise(
+    session: Session, settings: Settings, site: Site, row: Callback, due: datetime, now: datetime
+) -> dict[str, Any]:
+    made = promises.made(session, settings, site, row.queue, due, now)
+    # A promise that was judged already stays so; the new one is told, and counts no more.
+    return made if row.promise_kept is None else {"promised_at": made["promised_at"]}

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from bridge.domain.attempts import CALLBACK_ENDED, ENDED, AttemptState, CallbackStatus
 from bridge.domain.errors import StateError
 from bridge.live import jobs
-from bridge.services import attempts, calendars, callback_states, news, zone_rules
+from bridge.services import attempts, calendars, callback_states, news, promises, zone_rules
 from bridge.services.attempts import HANGUP_GRACE
 from bridge.services.callbacks import DIAL_JOB
 from bridge.services.dialling import may_dial, waiting
@@ -45,6 +45,7 @@ class Swept:
     never_sent: int = 0
     unknown: int = 0
     freed: int = 0
+    broken: int = 0
     retimed: int = 0
     postponed: int = 0
     came_due: int = 0
@@ -57,6 +58,7 @@ def sweep(sessions: Sessions, redis: Redis, settings: Settings, *, now: datetime
         never_sent=_never_sent(sessions, redis, now),
         unknown=_unknown(sessions, redis, now),
         freed=_free(sessions, now),
+        broken=_broken(sessions, redis, now),
         retimed=_retime(sessions, redis),
         postponed=_postpone(sessions, redis, now),
         expired=_expire(sessions, redis, now),
@@ -186,6 +188,15 @@ def _free(sessions: Sessions, now: datetime) -> int:
     with sessions.begin() as session:
         locks = changed(session, delete(NumberLock).where(lapsed))
         return locks + changed(session, update(AgentState).where(held).values(reserved_by=None))
+
+
+def _broken(sessions: Sessions, redis: Redis, now: datetime) -> int:
+    """Promises whose time is over: the visitor sits there, and no phone rings."""
+
+    def find(session: Session) -> list[str]:
+        return list(session.scalars(select(Callback.id).where(*promises.overdue(now)).limit(_BATCH)))
+
+    return _each(sessions, redis, find, lambda session, callback: promises.judge(session, callback, now))
 
 
 def _retime(sessions: Sessions, redis: Redis) -> int:

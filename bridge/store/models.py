@@ -254,6 +254,10 @@ class Callback(_Row, Base):
     due_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     promised_at: Mapped[datetime | None]
+    expected_at: Mapped[datetime | None]
+    """The promise by which it is judged, also one that was not told; None for a row that is not judged."""
+    promise_kept: Mapped[bool | None]
+    rang_at: Mapped[datetime | None]
     confirmed_at: Mapped[datetime | None]
     """When the visitor last said, after asking, that they wait for it."""
     status: Mapped[str] = mapped_column(String(20), index=True)
@@ -278,6 +282,8 @@ class Callback(_Row, Base):
         Index("ix_callbacks_requeued_from", "requeued_from", unique=True, **_only("requeued_from IS NOT NULL")),
         Index("ix_callbacks_due", "status", "due_at"),
         Index("ix_callbacks_slot", "calendar_id", "due_at", **_only("calendar_id IS NOT NULL")),
+        Index("ix_callbacks_judged", "site_id", "expected_at", **_only("promise_kept IS NOT NULL")),
+        Index("ix_callbacks_unjudged", "expected_at", **_only("promise_kept IS NULL AND expected_at IS NOT NULL")),
     )
 
 

@@ -71,7 +71,7 @@ def times(error: Invalid) -> list[str]:
 
 def test_now_in_open_hours_is_now(shop: Sessions, redis: Redis, settings: Settings) -> None:
     made = ask(shop, redis, settings, now=OPEN)
-    assert (made.status, made.promised_at) == ("queued", OPEN + callbacks.PROMISE)
+    assert (made.status, made.promised_at) == ("queued", OPEN + timedelta(seconds=25))
     row = callback(shop, made.id)
     assert (row.wall_time, row.due_at, row.calendar_id) == (None, OPEN, "office")
 
@@ -266,7 +266,7 @@ def test_the_sweep_postpones_before_it_expires(shop: Sessions, redis: Redis, set
     made = ask(shop, redis, settings, now=OPEN)
     other = ask(shop, redis, settings, "+16465550102", now=OPEN)
     redis.delete("rb:screens")
-    assert sweeping.sweep(shop, redis, settings, now=EVENING) == Swept(postponed=2)
+    assert sweeping.sweep(shop, redis, settings, now=EVENING) == Swept(broken=2, postponed=2)
     told = [fields["to"] for _, fields in redis.xrange(keys.SCREENS) if fields["event"] == "status"]
     assert sorted(told) == sorted([f"callback:{made.id}", f"callback:{other.id}"])
     assert sweeping.sweep(shop, redis, settings, now=OPEN + 9 * HOUR) == Swept()

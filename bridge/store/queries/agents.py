@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import ColumnElement, Executable, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Executable, and_, bindparam, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from bridge.settings import Settings
@@ -57,26 +58,40 @@ def ready_agents(
     )
 
 
-def anyone_ready(session: Session, pbx: str, settings: Settings, client_id: str) -> bool:
-    """Whether `ready_agents` would find somebody."""
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Who works: agents who are free, and all who take calls in turn; `shared` where some serve every client."""
+
+    free: int
+    serving: int
+    shared: bool
+
+
+def floor(session: Session, pbx: str, settings: Settings, client_id: str) -> Floor:
+    """The client's agents at that PBX. Who is paused takes no call, even after the one they are in."""
     default = bool(settings.pbx) and settings.pbx[0].name == pbx
-    found = session.connection().execute(_anyone(default=default), {"pbx": pbx, "client": client_id})
-    return found.first() is not None
+    found = session.connection().execute(_floor(default=default), {"pbx": pbx, "client": client_id}).one()
+    return Floor(int(found[0] or 0), int(found[1]), bool(found[2]))
 
 
 @cache
-def _anyone(*, default: bool) -> Executable:
+def _floor(*, default: bool) -> Executable:
     at: ColumnElement[bool] = AgentState.pbx == bindparam("pbx")
     return (
-        select(AgentState.agent_id)
+        select(
+            func.sum(case((free(), 1), else_=0)),
+            func.count(),
+            func.max(case((Agent.client_id.is_(None), 1), else_=0)),
+        )
+        .select_from(AgentState)
         .join(Agent, Agent.id == AgentState.agent_id)
         .where(
-            free(),
+            AgentState.state.in_(["ready", "wrapup"]),
+            AgentState.device.is_not(None),
             or_(at, AgentState.pbx.is_(None)) if default else at,
             Agent.active,
             or_(Agent.client_id.is_(None), Agent.client_id == bindparam("client")),
         )
-        .limit(1)
     )
 
 
