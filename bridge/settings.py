@@ -95,6 +95,8 @@ class Dialing(_Section):
     agent_ring_seconds: int = Field(default=15, ge=5, le=120)
     customer_ring_seconds: int = Field(default=25, ge=5, le=120)
     command_deadline_seconds: int = Field(default=10, ge=2, le=60)
+    wrapup_seconds: int = Field(default=120, ge=0, le=3600)
+    """After so long an agent in wrap-up is ready; 0: when they say so."""
 
 
 _FILES = frozenset({"secret_file", "command_secret_file", "tls_ca"})
@@ -138,6 +140,8 @@ class Pbx(_Section):
     trunks: tuple[Trunk, ...] = ("PJSIP/trunk",)
     """Patterns (shell-style) of the devices that lead outside."""
     caller_ids: tuple[CallerId, ...] = ()
+    mirror_queues: bool = False
+    """Keep agents' states and the PBX's queues alike."""
     max_cps: float = Field(default=5, gt=0, le=500)
     max_channels: int = Field(default=50, ge=1)
 

@@ -233,6 +233,7 @@ def _describe(
                 "dial": dial,
                 "trunks": options["trunks"] or entry.get("trunks") or (*others, ask("trunk", question, trunk)),
                 "caller_ids": options["caller_ids"] or entry.get("caller_ids", ()),
+                "mirror_queues": entry.get("mirror_queues", True),
             }
         )
     except ValueError as error:

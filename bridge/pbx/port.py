@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from bridge.domain.actions import Action, Side, check
 from bridge.domain.calls import CallEvent, Directory, Expected, Remembered
+from bridge.domain.mirroring import Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,12 @@ class PbxLink(Protocol):
 
     def live_calls(self) -> frozenset[str]:
         """Ids of the calls that are alive; as `live_attempts`."""
+
+    def members(self) -> Mapping[str, Member] | None:
+        """Phones in the PBX's queues as it has them now, by device; None while that is not known. Never waits."""
+
+    def set_member(self, device: str, member: Member, seconds: float) -> Outcome:
+        """Make that phone stand so in all queues it is in; within so many seconds. Harmless to repeat."""
 
     def counts(self) -> Mapping[str, float]:
         """What it refused, lost and measured since it was made, for /metrics; never waits."""

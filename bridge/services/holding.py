@@ -26,6 +26,7 @@ from bridge.services.lease import LeaseKeeper
 from bridge.services.mailroom import Mailroom
 from bridge.services.orders import Orders
 from bridge.services.publishing import Fenced, Outbox, Publisher
+from bridge.services.queue_states import Mirror
 from bridge.services.reconcile import Reconciler
 from bridge.settings import Pbx, Settings
 from bridge.store.database import Sessions
@@ -178,6 +179,7 @@ class Holding:
             self._publish_end,
         )
         self._sink.judge_with(self._reconciler)
+        self._mirror = Mirror(settings, pbx.name, sessions, redis, self._link, keeper) if pbx.mirror_queues else None
 
     def _open_calls(self, live: Mapping[str, str]) -> Sequence[Remembered]:
         """What only the call history knows: Redis was flushed, and who had these calls in memory is gone."""
@@ -209,6 +211,8 @@ class Holding:
             ("metrics", self._keep_metrics),
         ):
             self._start(name, work)
+        if self._mirror is not None:
+            self._start("mirror", self._mirror.run)
         keeper = self._keeper
         while not (stop.is_set() or self._over.is_set() or keeper.lost.is_set() or keeper.wanted.is_set()):
             self._over.wait(0.1)
@@ -324,6 +328,7 @@ class Holding:
         counts: dict[str, float] = {f"events_{kind}": count for kind, count in dict(self._sink.counts).items()}
         counts |= {f"command_{what}": count for what, count in dict(self._orders.counts).items()}
         counts |= dict(self._reconciler.counts)
+        counts |= dict(self._mirror.counts) if self._mirror is not None else {}
         counts |= {f"link_{what}": count for what, count in self._link.counts().items()}
         return {
             **counts,

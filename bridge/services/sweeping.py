@@ -46,6 +46,7 @@ class Swept:
     unknown: int = 0
     freed: int = 0
     broken: int = 0
+    wrapped_up: int = 0
     retimed: int = 0
     postponed: int = 0
     came_due: int = 0
@@ -59,6 +60,7 @@ def sweep(sessions: Sessions, redis: Redis, settings: Settings, *, now: datetime
         unknown=_unknown(sessions, redis, now),
         freed=_free(sessions, now),
         broken=_broken(sessions, redis, now),
+        wrapped_up=_wrapped_up(sessions, redis, settings, now),
         retimed=_retime(sessions, redis),
         postponed=_postpone(sessions, redis, now),
         expired=_expire(sessions, redis, now),
@@ -197,6 +199,34 @@ def _broken(sessions: Sessions, redis: Redis, now: datetime) -> int:
         return list(session.scalars(select(Callback.id).where(*promises.overdue(now)).limit(_BATCH)))
 
     return _each(sessions, redis, find, lambda session, callback: promises.judge(session, callback, now))
+
+
+def _wrapped_up(sessions: Sessions, redis: Redis, settings: Settings, now: datetime) -> int:
+    """Agents whose wrap-up has lasted long enough: one that never ends takes them from every queue and promise."""
+    if not settings.dialing.wrapup_seconds:
+        return 0
+    over = and_(
+        AgentState.state == "wrapup",
+        AgentState.live_calls == 0,
+        AgentState.since <= now - timedelta(seconds=settings.dialing.wrapup_seconds),
+    )
+
+    def find(session: Session) -> list[str]:
+        return list(session.scalars(select(AgentState.agent_id).where(over).limit(_BATCH)))
+
+    def act(session: Session, agent: str) -> bool:
+        won = changed(
+            session,
+            update(AgentState)
+            .where(AgentState.agent_id == agent, over)
+            .values(state="ready", reason=None, since=now),
+        )
+        row = session.get(AgentState, agent, populate_existing=True)
+        if won and row is not None:
+            news.note_agent(session, row)
+        return bool(won)
+
+    return _each(sessions, redis, find, act)
 
 
 def _retime(sessions: Sessions, redis: Redis) -> int:

@@ -140,6 +140,7 @@ class AgentState(Base):
     reserved_by: Mapped[str | None] = mapped_column(String(36))
     """The attempt that holds this agent, from claim to end."""
     live_calls: Mapped[int] = mapped_column(default=0)
+    mirrored: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class Session(Base):
@@ -250,7 +251,6 @@ class Callback(_Row, Base):
     tzdata: Mapped[str | None] = mapped_column(String(20))
     """The release of the zones' rules by which `due_at` was reckoned from the wall time; None for an unknown one."""
     calendar_id: Mapped[str | None] = mapped_column(String(36))
-    """The calendar in whose slot it lies."""
     due_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     promised_at: Mapped[datetime | None]
@@ -259,25 +259,23 @@ class Callback(_Row, Base):
     promise_kept: Mapped[bool | None]
     rang_at: Mapped[datetime | None]
     confirmed_at: Mapped[datetime | None]
-    """When the visitor last said, after asking, that they wait for it."""
+    """The visitor's word that they wait."""
     status: Mapped[str] = mapped_column(String(20), index=True)
     reason: Mapped[str | None] = mapped_column(String(100))
     tries: Mapped[int] = mapped_column(default=0)
     """Attempts that used up one of the customer's tries."""
     held_by: Mapped[str | None] = mapped_column(String(36))
-    """The attempt in flight; None when the callback may be claimed."""
+    """The attempt in flight."""
     queued_at: Mapped[datetime | None]
-    """When a job was last enqueued for it; the sweep leaves it alone for a few seconds."""
+    """A job was enqueued then; the sweep leaves it alone for a few seconds."""
     consent_text: Mapped[str] = mapped_column(Text, default="")
     consent_at: Mapped[datetime | None]
     consent_number: Mapped[int | None]
-    """Its entry in the site's record of consent."""
     ip_hash: Mapped[str] = mapped_column(String(64), default="")
     ended_at: Mapped[datetime | None]
     assigned_to: Mapped[str | None] = mapped_column(String(36))
     """The agent who alone is to make the next dial; None for anyone."""
     requeued_from: Mapped[str | None] = mapped_column(String(36))
-    """The ended callback that a supervisor began anew with this one."""
     __table_args__ = (
         Index("ix_callbacks_requeued_from", "requeued_from", unique=True, **_only("requeued_from IS NOT NULL")),
         Index("ix_callbacks_due", "status", "due_at"),

@@ -17,6 +17,7 @@ from typing import Any
 
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Remembered
 from bridge.domain.errors import Unavailable
+from bridge.domain.mirroring import Member
 from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.uptime import uptime
 
@@ -242,6 +243,12 @@ class ScriptedLink:
         if reply is None:
             raise Unavailable("the scripted PBX does not answer")
         return reply
+
+    def members(self) -> None:
+        """Its queues are not known."""
+
+    def set_member(self, device: str, member: Member, seconds: float) -> Outcome:
+        return Outcome(False, Reason.NOT_FOUND)
 
     def counts(self) -> Mapping[str, float]:
         return {}

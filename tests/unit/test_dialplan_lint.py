@@ -360,7 +360,7 @@ def test_the_ami_users_have_the_smallest_classes() -> None:
     assert users["ringbridge"]["read"] == "system,call,agent,user"
     assert users["ringbridge"]["write"] == "reporting"
     assert users["ringbridge-dial"]["read"] == ""
-    assert users["ringbridge-dial"]["write"] == "originate,call,reporting"
+    assert users["ringbridge-dial"]["write"] == "originate,call,agent,reporting"
     for user in users.values():
         assert (user["deny"], user["permit"]) == ("0.0.0.0/0.0.0.0", "127.0.0.1/255.255.255.255")
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from bridge.domain.errors import RingbridgeError
+from bridge.domain.mirroring import Member
 from bridge.pbx.ami.actions import Actions
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.hearing import DIAL_ACTION
+from bridge.pbx.ami.members import pause
 from bridge.pbx.ami.orders import RECEIPTS, originate
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
@@ -182,6 +184,25 @@ class Commander:
         if not self._synced():
             return Outcome(False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was done")
         return await self._actions.act(session, order)
+
+    async def set_member(self, handles: Sequence[str], member: Member, deadline: float) -> Outcome:
+        """Pause or unpause those members in all their queues. See PbxLink."""
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        try:
+            replies = [await session.ask("QueuePause", pause(one, member), deadline=deadline) for one in handles]
+        except (LinkDown, LocalError) as error:
+            return Outcome(False, Reason.LINK_DOWN, error.message)
+        except NoReply as error:
+            return Outcome(False, Reason.TIMEOUT, error.message)
+        if not replies:
+            return Outcome(False, Reason.NOT_FOUND, "that phone is in no queue")
+        for reply in replies:
+            if not reply.ok:
+                gone = "interface not found" in reply.text.lower()
+                return Outcome(False, Reason.NOT_FOUND if gone else Reason.REFUSED, told(reply.text))
+        return Outcome(True, Reason.DONE)
 
     async def receipts(self, attempt: str) -> Receipts:
         """What AstDB says of the attempt's legs. See PbxLink."""

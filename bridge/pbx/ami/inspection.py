@@ -25,7 +25,7 @@ _SINCE = {
 _FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}
 """CVE-2024-42365: from here on an AMI user with `originate` alone cannot reach code execution."""
 _READER_LINES = "read = system,call,agent,user  and  write = reporting"
-_COMMAND_LINES = "write = originate,call,reporting  and an empty  read ="
+_COMMAND_LINES = "write = originate,call,agent,reporting  and an empty  read ="
 _ACTING = {
     "BlindTransfer": "bridge_builtin_features",
     "Atxfer": "bridge_builtin_features",

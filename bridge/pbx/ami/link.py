@@ -18,16 +18,19 @@ from typing import Any, TypeVar
 
 from bridge.domain.calls import Directory, Remembered
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
+from bridge.domain.mirroring import Member
+from bridge.pbx.ami import members
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
 from bridge.pbx.ami.presentation import Presentation
-from bridge.pbx.ami.resync import CHANNELS, QUESTIONS, Snapshot, resync, still_news
+from bridge.pbx.ami.resync import CHANNELS, QUESTIONS, QUEUES, Snapshot, resync, still_news
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.gap import Resynced, keep_all
 from bridge.pbx.calls.telling import Teller
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoList, NoReply, NotAllowed, Pause, Timings, told
+from bridge.pbx.members import REFRESH_SECONDS, Members
 from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
@@ -84,6 +87,7 @@ class AmiLink:
         self._lost_at: float | None = None
         self._synced: bool = False
         self._asking: asyncio.Task[None] | None = None
+        self._members = Members()
 
     # --- thread ---
 
@@ -219,12 +223,14 @@ class AmiLink:
         # One that does not say it has booted is still at it.
         started = datetime.fromtimestamp(self._booted if self._booted is not None else now, UTC)
         facts = PbxFacts(started, version, done.appeared, done.vanished)
+        self._members.take(members.listed(snapshot.members))
         self._synced = True
         self._say(lambda: self._sink.resynced(facts))
         self._commands_changed()
         # Heard again they could ring a phone twice; who waits for an action's outcome is told of them all the same.
         self._commander.reports.hear(gathered[: self._older])
         self._apply(still_news(self.tracker, gathered[self._older :]))
+        self._asking = asyncio.create_task(self._look_at_members(session))
 
     def _go_on_blind(self, session: Session, why: NoList) -> None:
         """Hear events without a picture to begin with, and dial nothing. See LinkSink.link_up."""
@@ -244,6 +250,16 @@ class AmiLink:
             with suppress(NoReply, LinkDown):
                 if _is_list(await self._list(session, CHANNELS)):
                     session.give_up("the PBX lists its channels now")
+
+    async def _look_at_members(self, session: Session) -> None:
+        """Now and then; a list that is older than an event is not taken."""
+        while session.up:
+            await asyncio.sleep(REFRESH_SECONDS)
+            before = self._members.changes
+            with suppress(NoReply, LinkDown):
+                reply = await self._list(session, QUEUES)
+                if reply.ok and self._members.changes == before:
+                    self._members.take(members.listed(reply.items))
 
     def _how_it_does(self) -> str:
         if self._observe or self._commander.up:
@@ -296,6 +312,9 @@ class AmiLink:
 
     def _track(self, messages: list[Message]) -> None:
         self.tracker.hear_all(messages, time.time())
+        for message in messages:
+            if message.event in members.HEARD:
+                members.hear(self._members, message)
         self._commander.reports.hear(messages)
         self._teller.soon()
 
@@ -407,6 +426,20 @@ class AmiLink:
         if self._observe or self._thread is None or self._stopping.is_set():
             return nothing
         return self._await(self._commander.receipts(attempt), 2 * self._timings.action + _SLACK, nothing)
+
+    def members(self) -> Mapping[str, Member] | None:
+        """See PbxLink."""
+        return self._members.by_device if self._synced else None
+
+    def set_member(self, device: str, member: Member, seconds: float) -> Outcome:
+        """See PbxLink."""
+        if self._observe:
+            return Outcome(False, Reason.REFUSED, "observe mode sends no commands")
+        if self._thread is None or self._stopping.is_set():
+            return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down")
+        unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not answer")
+        work = self._commander.set_member(self._members.handles(device), member, seconds)
+        return self._await(work, seconds + _SLACK, unknown)
 
     def _await(self, work: Coroutine[Any, Any, T], deadline: float, otherwise: T) -> T:
         loop = self._loop

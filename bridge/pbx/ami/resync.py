@@ -41,12 +41,15 @@ class Snapshot:
     queued: tuple[Mapping[str, str], ...] = ()
     status: tuple[Mapping[str, str], ...] | None = None
     """None where it was not asked."""
+    members: tuple[Mapping[str, str], ...] = ()
+    """What else stands in the queues."""
 
     @classmethod
     def of(cls, answers: Mapping[str, Sequence[Mapping[str, str]]]) -> Snapshot:
         """Of the items that came in answer to each of the QUESTIONS."""
         queued = [item for item in answers[QUEUES] if item.get("Event") == "QueueEntry"]
-        return cls(tuple(answers[CHANNELS]), tuple(answers[BRIDGES]), tuple(queued), tuple(answers[STATUS]))
+        status, queues = tuple(answers[STATUS]), tuple(answers[QUEUES])
+        return cls(tuple(answers[CHANNELS]), tuple(answers[BRIDGES]), tuple(queued), status, queues)
 
 
 def resync(tracker: Tracker, snapshot: Snapshot, since: float | None, now: float) -> Resynced:

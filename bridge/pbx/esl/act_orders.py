@@ -25,8 +25,9 @@ ACTED = (
     "uuid_record",
     "uuid_buglist",
     "module_exists",
+    "callcenter_config",
 )
-"""The permissions (`esl-allowed-api`) that actions need, besides those to dial and to hang up."""
+"""The permissions (`esl-allowed-api`) that actions and agents' states need, besides those to dial and to hang up."""
 LOT = "ringbridge"
 _SLOTS = "701 799"
 _PARKED_SECONDS = 300

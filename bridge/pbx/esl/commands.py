@@ -12,6 +12,7 @@ import gevent
 from gevent.event import AsyncResult, Event
 
 from bridge.domain.errors import RingbridgeError
+from bridge.domain.mirroring import Member
 from bridge.pbx.calls.acting import legs_to_end
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
@@ -29,6 +30,7 @@ from bridge.pbx.esl.actions import Act
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.codec import LocalError
 from bridge.pbx.esl.hearing import number
+from bridge.pbx.esl.members import set_status
 from bridge.pbx.esl.orders import dial_job, forget, hang_up, originate, receipt, remember_since, since
 from bridge.pbx.esl.session import JOB, Session
 from bridge.pbx.esl.tracker import Tracker
@@ -245,6 +247,27 @@ class Commander:
         if not self._synced():
             return Outcome(False, Reason.LINK_DOWN, "the PBX's events are not being read; nothing was done")
         return Act(order, session, self._tracker, deadline).run()
+
+    def set_member(self, handles: Sequence[str], member: Member, deadline: float) -> Outcome:
+        """Change the status of those agents of mod_callcenter. See PbxLink."""
+        session = self._session
+        if session is None or not session.up:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        if not handles:
+            return Outcome(False, Reason.NOT_FOUND, "that phone is in no queue")
+        try:
+            answers = [session.run(set_status(one, member), deadline) for one in handles]
+        except LinkDown as error:
+            return Outcome(False, Reason.LINK_DOWN, error.message)
+        except NoReply as error:
+            return Outcome(False, Reason.TIMEOUT, error.message)
+        except (NotAllowed, LocalError) as error:
+            return Outcome(False, Reason.REFUSED, error.message)
+        for answer in answers:
+            if not answer.startswith("+OK"):
+                gone = "not found" in answer.lower()
+                return Outcome(False, Reason.NOT_FOUND if gone else Reason.REFUSED, told(answer.strip()))
+        return Outcome(True, Reason.DONE)
 
     def receipts(self, attempt: str) -> Receipts:
         """What the PBX's hash says of the attempt's legs. See PbxLink."""

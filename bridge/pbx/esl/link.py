@@ -19,6 +19,7 @@ from gevent.event import AsyncResult, Event
 
 from bridge.domain.calls import Directory, Remembered
 from bridge.domain.errors import RingbridgeError, SettingsError, Unavailable
+from bridge.domain.mirroring import Member
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.gap import keep_all
 from bridge.pbx.calls.telling import Teller
@@ -32,6 +33,7 @@ from bridge.pbx.connecting import (
     Pause,
     Timings,
 )
+from bridge.pbx.esl import members
 from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.commands import Commander
 from bridge.pbx.esl.hearing import EVENTS, SUBCLASSES
@@ -40,6 +42,7 @@ from bridge.pbx.esl.resync import Resynced, Snapshot, look_again, resync, still_
 from bridge.pbx.esl.session import Session
 from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.esl.watch import Watch
+from bridge.pbx.members import REFRESH_SECONDS, Members
 from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
@@ -94,6 +97,7 @@ class EslLink:
         self._lost_at: float | None = None
         self._synced: bool = False
         self._looking: gevent.Greenlet | None = None
+        self._members = Members()
 
     # --- thread ---
 
@@ -192,6 +196,7 @@ class EslLink:
         gathered, self._gathered = self._gathered or [], None
         version, started = read_status(status, now)
         facts = PbxFacts(self._since(session, started, now), version, done.appeared, done.vanished)
+        self._list_members(session)
         self._synced = True
         self._say(lambda: self._sink.resynced(facts))
         self._commands_changed()
@@ -237,6 +242,20 @@ class EslLink:
                 # As in a resync: what follows must be heard all the same.
                 self.tracker.faults += 1
                 log.exception("the second look at PBX %s failed (%s)", self._pbx.name, type(error).__name__)
+
+        while True:
+            gevent.sleep(REFRESH_SECONDS)
+            self._list_members(session)
+
+    def _list_members(self, session: Session) -> None:
+        """A list that is older than an event is not taken; without mod_callcenter there is none."""
+        before = self._members.changes
+        try:
+            found = members.listed(self._ask(session, members.LIST))
+        except (LinkDown, NoReply, NotAllowed):
+            return
+        if self._members.changes == before:
+            self._members.take(found)
 
     def _since(self, session: Session, started: datetime | None, now: float) -> datetime | None:
         """From when on the PBX remembers what it dialled: its start, or that of its receipts."""
@@ -287,6 +306,9 @@ class EslLink:
 
     def _apply(self, events: list[EslEvent]) -> None:
         self.tracker.hear_all(events, time.time())
+        for event in events:
+            if event.get("Event-Subclass") == "callcenter::info":
+                members.hear(self._members, event)
         self._teller.soon()
 
     def _deliver(self, batch: Batch) -> None:
@@ -398,6 +420,20 @@ class EslLink:
             return down
         deadline = min(max(order.until - uptime(), 0.1), MAX_OUTCOME)
         return self._hub.ask(lambda: self._commander.act(order, deadline), deadline + _SLACK, unknown)
+
+    def members(self) -> Mapping[str, Member] | None:
+        """See PbxLink."""
+        return self._members.by_device if self._synced else None
+
+    def set_member(self, device: str, member: Member, seconds: float) -> Outcome:
+        """See PbxLink."""
+        if self._observe:
+            return Outcome(False, Reason.REFUSED, "observe mode sends no commands")
+        if not self._hub.begun or self._hub.stopping:
+            return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down")
+        unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not answer")
+        handles = self._members.handles(device)
+        return self._hub.ask(lambda: self._commander.set_member(handles, member, seconds), seconds + _SLACK, unknown)
 
     def receipts(self, attempt: str) -> Receipts:
         """See PbxLink."""

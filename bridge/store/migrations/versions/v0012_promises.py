@@ -1,4 +1,5 @@
-"""Keep what was promised and when the phone rang, so that promises can be judged; old rows are not."""
+"""Keep what was promised and when the phone rang, so that promises can be judged (old rows are not), and what page and
+PBX last agreed on of an agent's state."""
 
 from __future__ import annotations
 
@@ -20,11 +21,13 @@ def upgrade() -> None:
     op.add_column("callbacks", sa.Column("expected_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("callbacks", sa.Column("promise_kept", sa.Boolean(), nullable=True))
     op.add_column("callbacks", sa.Column("rang_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("agent_states", sa.Column("mirrored", sa.JSON(), nullable=True))
     for name, (columns, where) in _INDEXES.items():
         op.create_index(name, "callbacks", columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 def downgrade() -> None:
+    op.drop_column("agent_states", "mirrored")
     for name in _INDEXES:
         op.drop_index(name, "callbacks")
     for column in ("rang_at", "promise_kept", "expected_at"):
