@@ -71,6 +71,7 @@ class Verdict:
 def judge(
     receipts: Receipts,
     *,
+    agent_first: bool,
     seen_answered: bool,
     seen_connected: bool,
     sent_at: datetime | None,
@@ -86,6 +87,9 @@ def judge(
     """
     if seen_connected:
         return Verdict(AttemptState.DONE, None)
+    if receipts.answered and agent_first:
+        # The agent was on the line already: whoever answers is joined with them at once.
+        return Verdict(AttemptState.DONE, "end_not_seen")
     if seen_answered or receipts.answered or (receipts.customer and receipts.answered is None):
         # They may have talked. Nobody is called again by itself who may have.
         return Verdict(AttemptState.FAILED, OUTCOME_UNKNOWN)
@@ -232,6 +236,7 @@ class Reconciler:
             now = datetime.now(UTC)
             verdict = judge(
                 receipts,
+                agent_first=row.agent_first,
                 seen_answered=_seen(session, attempt, AttemptState.ANSWERED),
                 seen_connected=_seen_connected(session, attempt),
                 sent_at=row.sent_at,

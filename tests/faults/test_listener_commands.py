@@ -94,7 +94,7 @@ def test_a_kill_in_the_middle_of_a_dial_never_dials_twice(stage: Stage) -> None:
     [
         ((False, False), ("failed", "not_dialed")),
         ((True, True), ("failed", "outcome_unknown")),
-        ((True, True, True), ("failed", "outcome_unknown")),
+        ((True, True, True), ("done", "end_not_seen")),
         ((True, True, False), ("failed", "no_answer")),
     ],
 )

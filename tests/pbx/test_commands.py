@@ -33,8 +33,9 @@ def test_the_switch_and_the_bench_on_a_running_ringbridge(tmp_path: Path, lab: L
         given = ("--count", "3", "--username", "boss", "--json")
         measured = json.loads(stack.command("bench", "callbacks", *given, *phones))
         assert (measured["count"], measured["failed"], measured["dialed"]) == (3, 0, 3)
-        for name in ("post", "post_to_originate", "ring_to_pop"):
+        for name in ("post", "post_to_originate", "post_to_ring", "ring_to_pop"):
             assert 0 < measured[f"{name}_p50_ms"] <= measured[f"{name}_p99_ms"]
+        assert measured["post_to_originate_p50_ms"] < measured["post_to_ring_p50_ms"]
         numbers = {row["number"] for row in stack.rows("SELECT number FROM attempts")}
         seen = [row.number for row in lab.witness() if row.number in numbers]
         assert len(numbers) == 3

@@ -297,7 +297,8 @@ BOOT = AT - timedelta(hours=1)
         (Receipts(None, None), True, None, AT, Verdict(AttemptState.DONE, None)),
         # An older dialplan does not say who answered.
         (Receipts(True, True), False, BOOT, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
-        (Receipts(True, True, True), False, BOOT, AT, Verdict(AttemptState.FAILED, "outcome_unknown")),
+        (Receipts(True, True, True), False, BOOT, AT, Verdict(AttemptState.DONE, "end_not_seen")),
+        (Receipts(True, True, True), False, AT, AT, Verdict(AttemptState.DONE, "end_not_seen")),
         (Receipts(True, True, True), True, BOOT, AT, Verdict(AttemptState.DONE, None)),
         (Receipts(True, True, False), False, BOOT, AT, Verdict(AttemptState.FAILED, "no_answer")),
         # The answer's receipt may be what was lost with the last second before a restart.
@@ -322,11 +323,18 @@ BOOT = AT - timedelta(hours=1)
 def test_verdicts(
     receipts: Receipts, seen: bool, boot: datetime | None, now: datetime, verdict: Verdict | None
 ) -> None:
-    facts = {"seen_answered": False, "seen_connected": seen, "sent_at": SENT, "started_at": boot, "now": now}
+    facts = {"sent_at": SENT, "started_at": boot, "now": now, "seen_connected": seen}
+    facts |= {"agent_first": True, "seen_answered": False}
     assert judge(receipts, **facts, missing_for=TOO_LATE_SECONDS) == verdict  # type: ignore[arg-type]
     # While the originate may still arrive and be begun, only what is proven is said.
     early = judge(receipts, **facts, missing_for=TOO_LATE_SECONDS - 0.1)  # type: ignore[arg-type]
     assert early == (verdict if seen or (receipts.customer and receipts.answered is not False) else None)
     # What the events said before the gap is believed too.
-    heard = judge(receipts, **(facts | {"seen_answered": True}), missing_for=TOO_LATE_SECONDS)  # type: ignore[arg-type]
+    facts |= {"agent_first": False, "seen_answered": True}
+    heard = judge(receipts, **facts, missing_for=TOO_LATE_SECONDS)  # type: ignore[arg-type]
     assert heard == (verdict if seen else Verdict(AttemptState.FAILED, "outcome_unknown"))
+    # Whoever is called before an agent may have answered and had nobody to talk with.
+    facts["seen_answered"] = False
+    alone = judge(receipts, **facts, missing_for=TOO_LATE_SECONDS)  # type: ignore[arg-type]
+    unknown = Verdict(AttemptState.FAILED, "outcome_unknown")
+    assert alone == (unknown if receipts.answered and not seen else verdict)

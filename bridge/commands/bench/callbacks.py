@@ -6,7 +6,7 @@ import secrets
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,14 +14,15 @@ from datetime import UTC, datetime
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from bridge.commands.bench.common import as_json, by_administrator, make_site, numbers, show, spread
 from bridge.commands.rest import Rest
+from bridge.domain.calls import CallEventType
 from bridge.domain.errors import Conflict, Forbidden, RingbridgeError, Unavailable
 from bridge.settings import load
 from bridge.store.database import open_database
-from bridge.store.models import Attempt, Pop
+from bridge.store.models import Attempt, CallEventRow, Pop
 
 _ENDED = frozenset({"done", "failed", "cancelled", "expired"})
 _POLL_SECONDS = 0.1
@@ -73,7 +74,8 @@ def callbacks(
     timeout: float,
     as_json: bool,
 ) -> int:
-    """Ask for callbacks as a web form would, and measure POST, POST to Originate, and ringing to pop.
+    """Ask for callbacks as a web form would, and measure POST, POST to Originate and to the first phone's ring, and
+    ringing to pop.
 
     It makes a client, a site and agents of its own through REST. Ends with 1 where a callback did not end as done.
     """
@@ -205,13 +207,8 @@ def _callback(visitor: Rest, site: str, number: str, timeout: float) -> Sample:
 
 
 def _result(samples: Sequence[Sample], seats: Sequence[Seat], seconds: float) -> dict[str, object]:
-    sent, painted = _from_sql([sample.id for sample in samples if sample.id], seats)
+    sent, rang, painted = _from_sql([sample.id for sample in samples if sample.id], seats)
     posts = [sample.post_ms for sample in samples if sample.id]
-    originates = [
-        (sent[sample.id] - sample.posted_at).total_seconds() * 1000
-        for sample in samples
-        if sample.posted_at is not None and sample.id in sent
-    ]
     pops = [value for seat in seats for value in seat.rang.values()]
     failed = [sample for sample in samples if sample.status != "done"]
     result: dict[str, object] = {
@@ -222,7 +219,8 @@ def _result(samples: Sequence[Sample], seats: Sequence[Seat], seconds: float) ->
     }
     for name, values in (
         ("post", posts),
-        ("post_to_originate", originates),
+        ("post_to_originate", _since_posted(samples, sent)),
+        ("post_to_ring", _since_posted(samples, rang)),
         ("ring_to_pop", pops),
         ("ring_to_paint", painted),
     ):
@@ -235,9 +233,23 @@ def _result(samples: Sequence[Sample], seats: Sequence[Seat], seconds: float) ->
     return result
 
 
-def _from_sql(ids: Sequence[str], seats: Sequence[Seat]) -> tuple[dict[str, datetime], list[float]]:
-    """When each callback's first Originate left; and what pages that painted our pops measured, in ms."""
+def _since_posted(samples: Sequence[Sample], when: Mapping[str, datetime]) -> list[float]:
+    """Milliseconds from each form to what came of it."""
+    return [
+        (when[sample.id] - sample.posted_at).total_seconds() * 1000
+        for sample in samples
+        if sample.posted_at is not None and sample.id in when
+    ]
+
+
+def _from_sql(
+    ids: Sequence[str], seats: Sequence[Seat]
+) -> tuple[dict[str, datetime], dict[str, datetime], list[float]]:
+    """When each callback's first Originate left and its first phone rang, by the PBX's clock; and what pages that
+    painted our pops measured, in ms.
+    """
     sent: dict[str, datetime] = {}
+    rang: dict[str, datetime] = {}
     painted: list[float] = []
     with open_database(load()).read() as session:
         for start in range(0, len(ids), 500):
@@ -249,8 +261,18 @@ def _from_sql(ids: Sequence[str], seats: Sequence[Seat]) -> tuple[dict[str, date
             for callback, at in rows:
                 if callback is not None and at is not None:
                     sent[callback] = min(at, sent.get(callback, at))
+            offers = session.execute(
+                select(Attempt.callback_id, func.min(CallEventRow.at))
+                .join(CallEventRow, CallEventRow.call_id == Attempt.call_id)
+                .where(
+                    Attempt.callback_id.in_(ids[start : start + 500]),
+                    CallEventRow.type == str(CallEventType.OFFERED),
+                )
+                .group_by(Attempt.callback_id)
+            )
+            rang |= {callback: at for callback, at in offers if callback is not None}
         for pop_id in (pop_id for seat in seats for pop_id in seat.rang):
             pop = session.get(Pop, pop_id)
             if pop is not None and pop.painted_ms is not None and pop.acked_at is not None:
                 painted.append((pop.sent_at - pop.offered_at).total_seconds() * 1000 + pop.painted_ms)
-    return sent, painted
+    return sent, rang, painted

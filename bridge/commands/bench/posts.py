@@ -11,8 +11,10 @@ import json
 import secrets
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle, islice
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -89,33 +91,64 @@ async def _status(reader: asyncio.StreamReader) -> int:
 @click.option(
     "--seconds", type=click.FloatRange(1, 3600), default=10.0, show_default=True, help="For how long."
 )
+@click.option(
+    "--under", type=click.FloatRange(1), help="Find the highest rate, up to --rate, whose p99 stays under this (ms)."
+)
 @by_administrator
 @as_json
-def posts(admin: Rest, rate: float, seconds: float, as_json: bool) -> int:
+def posts(admin: Rest, rate: float, seconds: float, under: float | None, as_json: bool) -> int:
     """Send forms at a steady rate to a site in test mode, and measure their answers. Nothing is dialled.
 
-    It makes a client and a site of its own through REST. Ends with 1 where a form was not answered with 201.
+    It makes a client and a site of its own through REST. Ends with 1 where a form was not answered with 201. With
+    --under it halves the span of rates until it is a tenth, each rate for --seconds, and tells of each.
     """
     _, site = make_site(admin, test_mode=True)
+    if under is None:
+        found = _measure(admin, site, rate, seconds)
+        show(found, as_json)
+        return 1 if found["failed"] else 0
+    tried = _search(lambda asked: _measure(admin, site, asked, seconds), rate, under)
+    good = [found for found in tried if _is_under(found, under)]
+    best = max(good, key=lambda found: float(found["rate"]), default=None)
+    show({"under_ms": under, "rate": best["rate"] if best else None, "best": best, "tried": tried}, as_json)
+    return 0 if best else 1
+
+
+def _search(measure: Callable[[float], dict[str, Any]], most: float, under: float) -> list[dict[str, Any]]:
+    """The rates that were tried, in that order: the highest first, then what halves what is left of the span."""
+    tried = [measure(most)]
+    low, high = 0.0, most
+    if _is_under(tried[0], under):
+        return tried
+    while high - low > max(most / 10, 1.0):
+        tried.append(measure((low + high) / 2))
+        if _is_under(tried[-1], under):
+            low = (low + high) / 2
+        else:
+            high = (low + high) / 2
+    return tried
+
+
+def _is_under(found: Mapping[str, Any], under: float) -> bool:
+    return not found["failed"] and found["post_p99_ms"] is not None and found["post_p99_ms"] < under
+
+
+def _measure(admin: Rest, site: str, rate: float, seconds: float) -> dict[str, Any]:
     parts = urlsplit(admin.url)
     visitors = _Visitors(parts.hostname or "127.0.0.1", parts.port or 80, site)
-    count = round(rate * seconds)
+    count = max(1, round(rate * seconds))
     took = asyncio.run(_send(visitors, rate, count))
-    show(
-        {
-            "count": count,
-            "failed": count - len(visitors.answered),
-            "rate": rate,
-            "seconds": round(took, 1),
-            **spread("post", visitors.answered),
-            "post_max_ms": percentile(visitors.answered, 1.0),
-            "late_p99_ms": percentile(visitors.late, 0.99),
-            "connections": visitors.opened,
-            **({"reasons": dict(visitors.refused)} if visitors.refused else {}),
-        },
-        as_json,
-    )
-    return 0 if len(visitors.answered) == count else 1
+    return {
+        "count": count,
+        "failed": count - len(visitors.answered),
+        "rate": rate,
+        "seconds": round(took, 1),
+        **spread("post", visitors.answered),
+        "post_max_ms": percentile(visitors.answered, 1.0),
+        "late_p99_ms": percentile(visitors.late, 0.99),
+        "connections": visitors.opened,
+        **({"reasons": dict(visitors.refused)} if visitors.refused else {}),
+    }
 
 
 async def _send(visitors: _Visitors, rate: float, count: int) -> float:
