@@ -88,7 +88,7 @@ def test_what_an_uncertain_attempt_shows_goes_forwards_only(
     seen = []
     for state in (AttemptState.RINGING, AttemptState.CONNECTED, AttemptState.RINGING):
         with sessions.begin() as session:
-            attempts.show(session, attempt(sessions, found), state)
+            attempts.show(session, attempt(sessions, found), state, now=NOW)
         seen.append(callback(sessions, made).status)
     assert seen == ["calling_customer", "connected", "connected"]
 
