@@ -87,7 +87,7 @@ function anew() {
 }
 
 function faulty(text) {
-  say(byId("number-fault"), text);
+  say(byId("number-fault"), text.charAt(0).toUpperCase() + text.slice(1));
   byId("number").setAttribute("aria-invalid", text ? "true" : "false");
 }
 
