@@ -9,11 +9,12 @@ is wrong with one complete message only (too many headers, no header at all) is 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from bridge.domain.errors import RingbridgeError
+from bridge.pbx.lazy import Lazy
 
 MAX_MESSAGE = 256 * 1024
 MAX_HEADERS = 4096
@@ -48,7 +49,7 @@ class LocalError(RingbridgeError):
     code = "ami_local"
 
 
-class Message(Mapping[str, str]):
+class Message(Lazy):
     """Headers of one message. A header that came more than once keeps its first value here, all of them in `repeated`.
 
     Lines without a colon are in `repeated` under the empty name. Of an event that came over the wire a header is
@@ -84,21 +85,6 @@ class Message(Mapping[str, str]):
             return self.event
         _, found, rest = frame.partition(f"\r\n{name}:")
         return rest.partition("\r\n")[0].removeprefix(" ") if found else default
-
-    def __getitem__(self, name: str) -> str:
-        value = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return cast(str, value)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.get(name) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._whole())
-
-    def __len__(self) -> int:
-        return len(self._whole())
 
     def __repr__(self) -> str:
         # Without values: they hold numbers.

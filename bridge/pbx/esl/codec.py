@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Literal, NoReturn, TypedDict, cast
@@ -21,6 +21,7 @@ import msgspec
 from pydantic_core import from_json
 
 from bridge.domain.errors import RingbridgeError
+from bridge.pbx.lazy import Lazy
 
 MAX_HEADER_BLOCK = 64 * 1024
 MAX_BODY = 4 * 1024 * 1024
@@ -262,7 +263,7 @@ class _Reader:
         self.decode: Any = msgspec.json.Decoder(some).decode
 
 
-class SomeRead(Mapping[str, str]):
+class SomeRead(Lazy):
     """An event in JSON of which some headers have been read."""
 
     __slots__ = ("_body", "_names", "_some")
@@ -286,21 +287,6 @@ class SomeRead(Mapping[str, str]):
                 return default
             return self._whole().get(name, default)
         return value
-
-    def __getitem__(self, name: str) -> str:
-        value = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return cast(str, value)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.get(name) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._whole())
-
-    def __len__(self) -> int:
-        return len(self._whole())
 
     def __repr__(self) -> str:
         # Without values: they hold numbers.
