@@ -663,6 +663,16 @@ def test_the_sites_own_page_works_with_and_without_scripts(
     expect(plain.locator(".lead")).to_contain_text("09:30 (America/New York)")
     (row,) = kept(desk, other)
     assert (row.wall_time, row.timezone) == (f"{day}T09:30:00", "America/New_York")
+    # The link that it leads to moves it, without scripts too, and is as good to read as the form.
+    plain.locator("[name=when]").fill(f"{day}T11:15")
+    plain.get_by_role("button", name="Call me then").click()
+    expect(plain.locator(".lead")).to_contain_text("11:15 (America/New York)")
+    assert kept(desk, other)[0].wall_time == f"{day}T11:15:00"
+    with faultless(page):
+        page.goto(plain.url)
+        assert violations(page) == []
+    if folder:
+        plain.screenshot(path=Path(folder) / "callback-plain.png", full_page=True)
 
 
 def test_a_site_that_is_not_there_is_a_plain_404(page: Page, desk: Desk) -> None:
