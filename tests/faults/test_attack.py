@@ -12,6 +12,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from doubles.web import Web, web
 from redis import Redis
 from sqlalchemy import select
@@ -27,6 +28,8 @@ __all__ = ["web"]
 
 REQUESTS = int(os.environ.get("RINGBRIDGE_ATTACK", "1000"))
 HONEST = 20
+pytestmark = pytest.mark.timeout(300 + REQUESTS // 10)
+"""The long run takes minutes."""
 SEED = 20260504
 PREMIUM = ("+1900555{:04d}", "+44909879{:04d}", "+4484512{:05d}", "+88162345{:04d}", "+882161234{:04d}")
 FOREIGN = ("+25261123{:04d}", "+2162012{:04d}", "+5351234{:03d}", "+37120{:06d}", "+9607712{:03d}", "+1876512{:04d}")
