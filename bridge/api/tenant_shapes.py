@@ -58,6 +58,8 @@ Number = Annotated[
     Line, StringConstraints(min_length=2, max_length=40), Field(description="read in the client's region")
 ]
 Id = Annotated[Line, StringConstraints(min_length=1, max_length=36)]
+PbxQueue = Annotated[Line, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,80}$")]
+"""As the dialplan names it to us."""
 QueueName = Annotated[Line, StringConstraints(min_length=1, max_length=100)]
 PbxName = Annotated[Line, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 Role = Literal["agent", "supervisor", "viewer", "administrator"]
@@ -268,6 +270,9 @@ class _Site(Patch):
         "next_open", description='what "now" means in closed hours'
     )
     missed: Missed = Field(default_factory=Missed)
+    offer_queues: Annotated[list[PbxQueue], Field(max_length=50)] = Field(
+        default_factory=list, description="queues of the PBX whose callers may ask by a key to be called back"
+    )
     active: bool = True
 
 
@@ -303,6 +308,7 @@ class SiteRow(Answer):
     queue_calendars: dict[str, Any]
     when_closed: str
     missed: dict[str, Any]
+    offer_queues: list[str]
     active: bool
 
 

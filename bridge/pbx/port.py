@@ -128,6 +128,27 @@ class ActionOrder:
         check(self.action, values)
 
 
+@dataclass(frozen=True, slots=True)
+class QueueWish:
+    """A caller who waits in a queue wants to be called back, as the PBX says. All of it was said by others: judge it.
+
+    `ticket` is whom and what the answer is for; only the link that gave it reads it.
+    """
+
+    call: str
+    queue: str
+    number: str
+    ticket: str
+
+
+class Answer(StrEnum):
+    """What is said to that caller: it is on disk; not this number; or nothing, and they wait on."""
+
+    YES = "yes"
+    NO = "no"
+    BACK = "back"
+
+
 class LinkSink(Protocol):
     """Who hears a link. Called from the link's thread, in order; must not block."""
 
@@ -136,6 +157,9 @@ class LinkSink(Protocol):
 
         `pbx.*` events do not come this way: whoever hears `link_up`, `link_down` and `resynced` writes them.
         """
+
+    def asked(self, wish: QueueWish) -> None:
+        """A waiting caller wants to be called back, and hears nothing until `PbxLink.answer`, for some seconds."""
 
     def link_up(self, detail: str) -> None:
         """The events are being read; `events` of the resync follow, then `resynced`.
@@ -191,6 +215,9 @@ class PbxLink(Protocol):
 
         It may take until `order.until`, and never raises.
         """
+
+    def answer(self, wish: QueueWish, answer: Answer) -> Outcome:
+        """Tell the caller; sent once. Where it does not arrive they wait on in their queue."""
 
     def receipts(self, attempt: str) -> Receipts:
         """Ask the PBX which legs of the attempt it dialled."""

@@ -19,13 +19,14 @@ from bridge.live import keys
 from bridge.live.calls import CallStream
 from bridge.live.connection import DOWN
 from bridge.live.mailbox import Mailbox
-from bridge.pbx.port import LinkSink, PbxFacts, PbxLink
+from bridge.pbx.port import LinkSink, PbxFacts, PbxLink, QueueWish
 from bridge.services import directory, remembering
 from bridge.services.last_words import PartDied, told
 from bridge.services.lease import LeaseKeeper
 from bridge.services.mailroom import Mailroom
 from bridge.services.orders import Orders
 from bridge.services.publishing import Fenced, Outbox, Publisher
+from bridge.services.queue_offers import Offers
 from bridge.services.queue_states import Mirror
 from bridge.services.reconcile import Reconciler
 from bridge.settings import Pbx, Settings
@@ -52,6 +53,7 @@ class _Sink:
         self._outbox = outbox
         self._keeper = keeper
         self._reconciler: Reconciler | None = None
+        self._offers: Offers | None = None
         self._said = ""
         self._version = ""
         self.connected = False
@@ -59,14 +61,18 @@ class _Sink:
         self.closed = False
         self.counts: Counter[str] = Counter()
 
-    def judge_with(self, reconciler: Reconciler) -> None:
-        self._reconciler = reconciler
+    def judge_with(self, reconciler: Reconciler, offers: Offers) -> None:
+        self._reconciler, self._offers = reconciler, offers
 
     def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
         if self.closed:
             return
         self.counts.update(event.type.value for event in batch)
         self._outbox.add(batch, live)
+
+    def asked(self, wish: QueueWish) -> None:
+        if self._offers is not None and not self.closed:
+            self._offers.add(wish)
 
     def link_up(self, detail: str) -> None:
         self._state(True, detail)
@@ -178,8 +184,9 @@ class Holding:
             lambda: self._publisher.idle,
             self._publish_end,
         )
-        self._sink.judge_with(self._reconciler)
         self._mirror = Mirror(settings, pbx.name, sessions, redis, self._link, keeper) if pbx.mirror_queues else None
+        self._offers = Offers(settings, pbx.name, sessions, redis, keeper.is_valid, self._link.answer)
+        self._sink.judge_with(self._reconciler, self._offers)
 
     def _open_calls(self, live: Mapping[str, str]) -> Sequence[Remembered]:
         """What only the call history knows: Redis was flushed, and who had these calls in memory is gone."""
@@ -207,6 +214,7 @@ class Holding:
         for name, work in (
             *self._mailroom.threads(),
             ("reconcile", self._reconciler.run),
+            ("offers", self._offers.run),
             ("directory", self._keep_directory),
             ("metrics", self._keep_metrics),
         ):

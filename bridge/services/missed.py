@@ -15,12 +15,11 @@ from prometheus_client import Counter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from bridge.domain import hours
 from bridge.domain.calls import CallEventType, Cause
 from bridge.domain.errors import Invalid, RateLimited
 from bridge.domain.keyed import keyed_hash
 from bridge.domain.numbers import parse_number
-from bridge.services import calendars, phoned
+from bridge.services import phoned
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
 from bridge.store.models import Call, Callback, CallEventRow, Client, Did, Site
@@ -101,7 +100,7 @@ def _call_back(
         return "waits_already"
     if phoned.got_through(session, site.client_id, number, call.started_at):
         return phoned.GOT_THROUGH
-    if _closed(session, site, call.queue, due):
+    if phoned.closed(session, site, call.queue, due):
         return "outside_hours"
     hashed = keyed_hash(settings.secret_key(), "number", number)
     try:
@@ -116,7 +115,7 @@ def _call_back(
                 number,
                 source=phoned.MISSED,
                 queue=call.queue,
-                joined_at=_joined(session, call),
+                joined_at=phoned.joined(session, call),
                 due=due,
                 now=now,
             )
@@ -133,19 +132,3 @@ def _setting(site: Site, name: str, default: int) -> int:
 
 def _of(party: dict[str, Any] | None, name: str) -> Any:
     return (party or {}).get(name)
-
-
-def _closed(session: Session, site: Site, queue: str | None, at: datetime) -> bool:
-    """Whether nobody would call then, nor later; else a callback of closed hours waits for the next open one."""
-    found = calendars.hours_of(session, site, queue)
-    if found is None or hours.is_open(found.calendar, at):
-        return False
-    return site.when_closed == "refuse" or hours.next_open(found.calendar, at) is None
-
-
-def _joined(session: Session, call: Call) -> datetime:
-    """When the caller joined the queue they left from; else when they called."""
-    queued = CallEventRow.type == str(CallEventType.QUEUED)
-    events = select(CallEventRow.at, CallEventRow.data).where(CallEventRow.call_id == call.id, queued)
-    joined = [at for at, data in session.execute(events) if data.get("queue") == call.queue]
-    return min(joined, default=call.started_at)

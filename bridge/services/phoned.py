@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
+from bridge.domain import hours
 from bridge.domain.attempts import CALLBACK_ENDED, CallbackStatus
+from bridge.domain.calls import CallEventType
 from bridge.domain.errors import RateLimited
 from bridge.domain.keyed import keyed_hash
-from bridge.services import budgets, news, number_limits
+from bridge.services import budgets, calendars, news, number_limits
 from bridge.services.permission import check_number
 from bridge.services.site_limits import site_limits
 from bridge.settings import Settings
-from bridge.store.models import Call, Callback, Site, new_id
+from bridge.store.models import Call, Callback, CallEventRow, Site, new_id
 from bridge.store.queries.counters import count_each
 
 WEB, QUEUE, MISSED = "web", "queue", "missed"
@@ -115,3 +117,19 @@ def on_the_line(session: Session, client: str, number: str, now: datetime) -> bo
         )
         is not None
     )
+
+
+def closed(session: Session, site: Site, queue: str | None, at: datetime) -> bool:
+    """Whether nobody would call then, nor later; else a callback of closed hours waits for the next open one."""
+    found = calendars.hours_of(session, site, queue)
+    if found is None or hours.is_open(found.calendar, at):
+        return False
+    return site.when_closed == "refuse" or hours.next_open(found.calendar, at) is None
+
+
+def joined(session: Session, call: Call) -> datetime:
+    """When the caller joined the queue they left from; else when they called."""
+    queued = CallEventRow.type == str(CallEventType.QUEUED)
+    events = select(CallEventRow.at, CallEventRow.data).where(CallEventRow.call_id == call.id, queued)
+    joined = [at for at, data in session.execute(events) if data.get("queue") == call.queue]
+    return min(joined, default=call.started_at)

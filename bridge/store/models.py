@@ -206,7 +206,7 @@ class Site(_Row, Base):
     when_closed: Mapped[str] = mapped_column(String(10), default="next_open")
     """What "now" means in closed hours: next_open, or refuse."""
     missed: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
-    """dids (whose missed callers are called back; none by default), min_wait_seconds, delay_minutes."""
+    offer_queues: Mapped[list[str]] = mapped_column(default=list, server_default="[]")  # whose callers may press a key
     active: Mapped[bool] = mapped_column(default=True)
 
 

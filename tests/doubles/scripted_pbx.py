@@ -18,7 +18,17 @@ from typing import Any
 from bridge.domain.calls import CallEvent, CallEventType, Directory, Remembered
 from bridge.domain.errors import Unavailable
 from bridge.domain.mirroring import Member
-from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
+from bridge.pbx.port import (
+    ActionOrder,
+    Answer,
+    DialOrder,
+    LinkSink,
+    Outcome,
+    PbxFacts,
+    QueueWish,
+    Reason,
+    Receipts,
+)
 from bridge.uptime import uptime
 
 _BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -227,6 +237,9 @@ class ScriptedLink:
         reason = Reason(reply["reason"])
         ok = reason in (Reason.SENT, Reason.DONE)
         return Outcome(ok, reason, reply.get("detail", ""), reply.get("data", {}))
+
+    def answer(self, wish: QueueWish, answer: Answer) -> Outcome:
+        return Outcome(False, Reason.NOT_FOUND)
 
     def receipts(self, attempt: str) -> Receipts:
         reply = self._ask({"receipts": attempt})

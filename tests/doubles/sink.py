@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from bridge.domain.calls import CallEvent
-from bridge.pbx.port import PbxFacts
+from bridge.pbx.port import PbxFacts, QueueWish
 
 
 class Sink:
@@ -20,6 +20,7 @@ class Sink:
         self.facts: list[PbxFacts] = []
         self.order: list[str] = []
         self.threads: set[str] = set()
+        self.wishes: list[QueueWish] = []
         self.raises = False
 
     def events(self, batch: Sequence[CallEvent], live: Mapping[str, str | None]) -> None:
@@ -33,6 +34,9 @@ class Sink:
                 self.live[call] = state
         if self.raises:
             raise ValueError("the listener has a fault")
+
+    def asked(self, wish: QueueWish) -> None:
+        self.wishes.append(wish)
 
     def link_up(self, detail: str) -> None:
         self.ups.append(detail)

@@ -13,7 +13,7 @@ from stack import pbx_table
 from bridge.domain.calls import CallEvent, CallEventType
 from bridge.pbx.ami.link import AmiLink
 from bridge.pbx.connecting import Timings
-from bridge.pbx.port import PbxFacts
+from bridge.pbx.port import PbxFacts, QueueWish
 from bridge.settings import Pbx
 from ringbridge_lab.lab import Lab
 
@@ -66,6 +66,9 @@ class Sink:
                 self.live.pop(call, None)
             else:
                 self.live[call] = state
+
+    def asked(self, wish: QueueWish) -> None:
+        """No test of a link alone asks."""
 
     def link_up(self, detail: str) -> None:
         assert detail.startswith("connected")

@@ -41,7 +41,7 @@ class _Deaf:
     def events(self, *_: object) -> None:
         """Heard elsewhere."""
 
-    link_up = link_detail = link_down = events
+    asked = link_up = link_detail = link_down = events
 
     def resynced(self, _: object) -> None:
         self.there.set()

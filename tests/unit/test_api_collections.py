@@ -181,6 +181,7 @@ def test_what_must_be_unique_names_its_field(web: Web, admin: str) -> None:
         ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"dids": ["+12125550199"]}}, "missed.dids.0"),
         ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"dids": ["call me"]}}, "missed.dids.0"),
         ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"luck": 1}}, "missed.luck"),
+        ("sites", {"client_id": "CLIENT", "name": "x", "offer_queues": ["a,b"]}, "offer_queues.0"),
         ("sites", {"client_id": "CLIENT", "name": "x", "missed": {"delay_minutes": -1}}, "missed.delay_minutes"),
         ("calendars", {"client_id": "CLIENT", "name": "x"}, "timezone"),
         ("calendars", {"client_id": "CLIENT", "name": "x", "timezone": "Mars/Base"}, "timezone"),

@@ -40,7 +40,7 @@ ACTING = {
 }
 """What `ringbridge-act` may do beside (and SoftHangup, to its own music); the other contexts may not."""
 FUNCTIONS = {"CALLERID", "CDR_PROP", "CHANNEL", "DB", "DB_DELETE", "DB_EXISTS", "FILTER", "IF", "LOCK", "PJSIP_HEADER"}
-FUNCTIONS |= {"REGEX", "UNLOCK"}
+FUNCTIONS |= {"LEN", "REGEX", "UNLOCK"}
 FROM_OUTSIDE = {
     "RB_ATTEMPT",
     "RB_UNTIL",
@@ -54,6 +54,7 @@ FROM_OUTSIDE = {
 }
 ACT = "ringbridge-act"
 ASK = "ringbridge-confirm"
+QUEUE = ("ringbridge-queue", "ringbridge-queue-key")
 GOOD = {
     "RB_COMMAND": ["f44868bd-339b-40cb-a91b-6931e2120fb5"],
     "RB_UNTIL": ["1790000000"],
@@ -125,15 +126,18 @@ def extension(context: str, name: str) -> list[Step]:
 
 
 def test_the_contexts_are_those_that_ringbridge_originates_into() -> None:
-    assert {step.context for step in STEPS} == {"ringbridge-leg", "ringbridge-answered", "ringbridge-go", ASK, ACT}
+    ours = {"ringbridge-leg", "ringbridge-answered", "ringbridge-go"}
+    assert {step.context for step in STEPS} == {*ours, ASK, ACT, *QUEUE}
     assert extension("ringbridge-leg", "first") and extension("ringbridge-go", "second")
 
 
 def test_no_application_or_function_beyond_the_few_that_are_needed() -> None:
     """No System, no SHELL, no FILE, no CURL, no Exec: what is not in the list is not in the plan."""
-    assert {step.application for step in STEPS if step.context not in (ASK, ACT)} == FOREVER_ALLOWED
+    assert {step.application for step in STEPS if step.context not in (ASK, ACT, *QUEUE)} == FOREVER_ALLOWED
     asking = {step.application for step in STEPS if step.context == ASK}
     assert asking == {"Background", "Goto", "GotoIf", "Gosub", "Hangup", "Set", "UserEvent", "WaitExten"}
+    waiting = {step.application for step in STEPS if step.context in QUEUE}
+    assert waiting <= FOREVER_ALLOWED - {"Dial"} | {"Answer", "Playback", "Queue", "Read", "Verbose", "Wait"}
     acting = {step.application for step in STEPS if step.context == ACT}
     assert acting == FOREVER_ALLOWED - {"NoOp"} | ACTING
     used = set(re.findall(r"\b([A-Z][A-Z_]+)\(", "\n".join(step.arguments for step in STEPS)))
@@ -316,10 +320,31 @@ def test_unchecked_values_meet_only_regex_and_filter() -> None:
     gated |= {(ASK, name) for name in ("prompt", "t", "i")}
     gated |= {(ACT, name) for name in (*NEEDS, "over", "stale", "begin")}
     for step in STEPS:
-        if (step.context, step.extension) in gated:
+        if (step.context, step.extension) in gated or step.context in QUEUE:
             continue
         bare = re.sub(r'\$\{(?:REGEX\("[^"]*" |FILTER\([a-f0-9z-]+,)\$\{RB_\w+\}\)\}', "", step.arguments)
         assert "${RB_" not in bare, step
+
+
+def test_what_a_waiting_caller_says_is_filtered_before_anything_else() -> None:
+    """Who is on the phone, and how `wait` was called, meet FILTER first; keys are digits by themselves."""
+    steps = [step for step in STEPS if step.context in QUEUE]
+    outside = [step for step in steps if re.search(r"\$\{(ARG\d|CALLERID\(num\)|RB_REST)", step.arguments)]
+    assert len(outside) == 6
+    value = r"\$\{(ARG\d|CALLERID\(num\)|RB_KEY|RB_REST)\}"
+    for step in outside:
+        assert re.fullmatch(rf"RB_\w+=\$\{{FILTER\([^,$]+,({value})+\)\}}", step.arguments), step
+    said = [step for step in steps if step.application == "UserEvent"]
+    assert [step.arguments for step in said] == [
+        "RingbridgeCallback,Queue: ${RB_QUEUE},Number: ${RB_WISH},Question: ${RB_QUESTION}"
+    ]
+
+
+def test_thanks_are_said_to_nobody_whose_wish_is_not_kept() -> None:
+    ways = [step for step in STEPS if "ringbridge-queue,thanks,1" in step.arguments]
+    assert [step.arguments for step in ways] == [
+        '$["${RB_ANSWER}" = "yes-${RB_QUESTION}"]?ringbridge-queue,thanks,1'
+    ]
 
 
 def test_test_and_set_happen_under_one_lock_that_is_always_given_back() -> None:

@@ -14,6 +14,7 @@ from bridge.pbx.ami.actions import Actions
 from bridge.pbx.ami.codec import LocalError, Message
 from bridge.pbx.ami.hearing import DIAL_ACTION
 from bridge.pbx.ami.members import pause
+from bridge.pbx.ami.offers import answering
 from bridge.pbx.ami.orders import RECEIPTS, originate
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
 from bridge.pbx.ami.tracker import Tracker
@@ -21,7 +22,7 @@ from bridge.pbx.calls.acting import legs_to_end
 from bridge.pbx.calls.book import Batch
 from bridge.pbx.calls.model import Channel
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoReply, Pause, Timings, told, was_answered
-from bridge.pbx.port import ActionOrder, DialOrder, Outcome, Reason, Receipts
+from bridge.pbx.port import ActionOrder, Answer, DialOrder, Outcome, QueueWish, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -203,6 +204,22 @@ class Commander:
                 gone = "interface not found" in reply.text.lower()
                 return Outcome(False, Reason.NOT_FOUND if gone else Reason.REFUSED, told(reply.text))
         return Outcome(True, Reason.DONE)
+
+    async def answer(self, wish: QueueWish, answer: Answer) -> Outcome:
+        """Set what the caller's dialplan waits for. See PbxLink."""
+        session = self._session
+        fields = answering(wish, answer)
+        if session is None or not session.up or fields is None:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        try:
+            reply = await session.ask("Setvar", fields)
+        except (LinkDown, LocalError) as error:
+            return Outcome(False, Reason.LINK_DOWN, error.message)
+        except NoReply as error:
+            return Outcome(False, Reason.TIMEOUT, error.message)
+        if reply.ok:
+            return Outcome(True, Reason.SENT)
+        return Outcome(False, Reason.REFUSED, f"the PBX refused: {told(reply.text)}")
 
     async def receipts(self, attempt: str) -> Receipts:
         """What AstDB says of the attempt's legs. See PbxLink."""

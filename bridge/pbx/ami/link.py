@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from bridge.domain.calls import Directory, Remembered
@@ -22,6 +23,7 @@ from bridge.domain.mirroring import Member
 from bridge.pbx.ami import members
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.commands import Commander
+from bridge.pbx.ami.offers import wishes
 from bridge.pbx.ami.presentation import Presentation
 from bridge.pbx.ami.resync import CHANNELS, QUESTIONS, QUEUES, Snapshot, resync, still_news
 from bridge.pbx.ami.session import Reply, Session, connect, header, resolver
@@ -31,7 +33,17 @@ from bridge.pbx.calls.gap import Resynced, keep_all
 from bridge.pbx.calls.telling import Teller
 from bridge.pbx.connecting import LinkDown, LoginRefused, NoList, NoReply, NotAllowed, Pause, Timings, told
 from bridge.pbx.members import REFRESH_SECONDS, Members
-from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
+from bridge.pbx.port import (
+    ActionOrder,
+    Answer,
+    DialOrder,
+    LinkSink,
+    Outcome,
+    PbxFacts,
+    QueueWish,
+    Reason,
+    Receipts,
+)
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -315,6 +327,8 @@ class AmiLink:
         for message in messages:
             if message.event in members.HEARD:
                 members.hear(self._members, message)
+        for wish in wishes(messages, self.tracker.book):
+            self._say(partial(self._sink.asked, wish))
         self._commander.reports.hear(messages)
         self._teller.soon()
 
@@ -419,6 +433,13 @@ class AmiLink:
             return down
         deadline = min(max(order.until - uptime(), 0.1), MAX_OUTCOME)
         return self._await(self._commander.act(order, deadline), deadline + _SLACK, unknown)
+
+    def answer(self, wish: QueueWish, answer: Answer) -> Outcome:
+        """See PbxLink."""
+        if self._observe or self._thread is None or self._stopping.is_set():
+            return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the caller waits on")
+        unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not answer; the caller may wait on")
+        return self._await(self._commander.answer(wish, answer), self._timings.action + _SLACK, unknown)
 
     def receipts(self, attempt: str) -> Receipts:
         """See PbxLink."""

@@ -43,7 +43,17 @@ from bridge.pbx.esl.session import Session
 from bridge.pbx.esl.tracker import Tracker
 from bridge.pbx.esl.watch import Watch
 from bridge.pbx.members import REFRESH_SECONDS, Members
-from bridge.pbx.port import ActionOrder, DialOrder, LinkSink, Outcome, PbxFacts, Reason, Receipts
+from bridge.pbx.port import (
+    ActionOrder,
+    Answer,
+    DialOrder,
+    LinkSink,
+    Outcome,
+    PbxFacts,
+    QueueWish,
+    Reason,
+    Receipts,
+)
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -434,6 +444,10 @@ class EslLink:
         unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not answer")
         handles = self._members.handles(device)
         return self._hub.ask(lambda: self._commander.set_member(handles, member, seconds), seconds + _SLACK, unknown)
+
+    def answer(self, wish: QueueWish, answer: Answer) -> Outcome:
+        """See PbxLink. No queue of a FreeSWITCH offers it yet, so nobody asks."""
+        return Outcome(False, Reason.NOT_FOUND, "on a FreeSWITCH nobody who waits is offered to be called back")
 
     def receipts(self, attempt: str) -> Receipts:
         """See PbxLink."""

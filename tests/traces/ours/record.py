@@ -151,7 +151,7 @@ class Deaf:
     def events(self, *_: object) -> None:
         """Recorded elsewhere."""
 
-    link_up = link_detail = link_down = events
+    asked = link_up = link_detail = link_down = events
 
     def resynced(self, _: object) -> None:
         self.there.set()
