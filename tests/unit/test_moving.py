@@ -74,8 +74,11 @@ def test_another_time_is_another_promise(company: Sessions, redis: Redis, settin
 def test_moved_to_now_a_job_waits(company: Sessions, redis: Redis, settings: Settings, move: Mover) -> None:
     made = ask(company, redis, settings, when=LATER, timezone=BERLIN)
     found = move(made.id, None)
-    assert (found.status, found.promised_at) == ("queued", NOW + callbacks.PROMISE)
+    assert found.status == "queued" and found.promised_at is not None
     assert redis.llen("rq:queue:dial") == 1
+    # It stands in the line now: who asks after it, with one agent at work, is promised a later time.
+    behind = ask(company, redis, settings, "+12125550188").promised_at
+    assert behind is not None and NOW < found.promised_at < behind
     row = callback(company, made.id)
     assert (row.wall_time, row.timezone, row.tzdata, row.expires_at) == (None, None, None, NOW + 8 * HOUR)
     # In the line from now on, and once in it, in the same place.
