@@ -33,7 +33,6 @@ from bridge.store.database import Sessions
 from bridge.store.models import Attempt, Callback, Client, IdempotencyKey, Site, new_id, table
 from bridge.store.queries.counters import count_each
 from bridge.store.queries.keys import try_key_lock
-from bridge.store.together import write_together
 
 log = structlog.get_logger(__name__)
 DIAL_JOB = "workers.dial.dial_callback"
@@ -142,8 +141,7 @@ def create(
     """
     key = settings.secret_key()
     digest = wish.digest()
-
-    def write(session: Session) -> CallbackView | Callback:
+    with sessions.begin() as session:
         shop = site if isinstance(site, OpenSite) else _open_site(session, site)
         if idempotency_key is not None:
             before = _find_key(session, shop.site.id, idempotency_key, digest)
@@ -156,11 +154,6 @@ def create(
         if idempotency_key is not None:
             _keep_key(session, row, idempotency_key, digest)
         news.note_callback(session, row)
-        return row
-
-    row, session = write_together(sessions, write)
-    if isinstance(row, CallbackView):
-        return row
     if row.status != CallbackStatus.QUEUED:
         news.publish(redis, session)
     elif not jobs.enqueue(redis, jobs.DIAL, DIAL_JOB, row.id, also=lambda pipe: news.write(pipe, session)):
