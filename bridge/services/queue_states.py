@@ -83,8 +83,16 @@ class Mirror:
         with self._sessions.read() as session:
             rows = self._rows(session)
         for row in rows:
-            if self._not_before.get(row.agent, 0.0) <= time.monotonic():
+            if self._not_before.get(row.agent, 0.0) > time.monotonic():
+                continue
+            try:
                 self._one(row, members, wait)
+            except Unavailable:
+                raise
+            except Exception as error:  # noqa: BLE001 - calls are heard on, and the other agents mirrored, whatever one is
+                self.counts["mirror_fault"] += 1
+                self._not_before[row.agent] = time.monotonic() + _REFUSED_SECONDS
+                log.error("an agent's state is not mirrored", agent=row.agent, error=type(error).__name__)
 
     def _one(self, row: _Row, members: Mapping[str, Member], wait: Callable[[float], object]) -> None:
         if row.agreed is not None and row.agreed_device not in (None, row.device):

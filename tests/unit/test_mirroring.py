@@ -238,6 +238,19 @@ def test_a_command_that_fails_is_sent_again_and_nothing_is_believed(desk: Desk) 
     assert desk.step() == ("paused", "Lunch") and desk.board.table == {"PJSIP/101": AT_LUNCH}
 
 
+def test_one_agent_at_whom_the_mirror_fails_ends_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of the listener that dies ends the listener, and with it the hearing of calls."""
+    desk.step()
+    desk.put("paused", "Lunch")
+    with monkeypatch.context() as broken:
+        broken.setattr(desk.board, "set_member", lambda *_: 1 / 0)
+        assert desk.step() == ("paused", "Lunch") and desk.board.table == {"PJSIP/101": FREE}
+    assert desk.mirror.counts["mirror_fault"] == 1
+    desk.mirror.step(lambda _: None)
+    assert desk.board.table == {"PJSIP/101": FREE}, "not again at once"
+    assert desk.step() == ("paused", "Lunch") and desk.board.table == {"PJSIP/101": AT_LUNCH}
+
+
 def test_another_phone_and_another_desk(desk: Desk) -> None:
     desk.board.table = {"PJSIP/101": FREE, "PJSIP/102": Member(Standing.PAUSED)}
     desk.step()
