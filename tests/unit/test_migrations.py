@@ -66,7 +66,7 @@ def fill(connection: Connection) -> None:
             "INSERT INTO clients (id, name, region, timezone, greeting, card, active, created_at)"
             " VALUES ('c', 'Acme', 'US', 'UTC', '', '{}', true, :now)"
         ),
-        {"now": NOW},
+        {"now": NOW.isoformat(" ")},
     )
     connection.execute(
         text(
@@ -74,7 +74,7 @@ def fill(connection: Connection) -> None:
             " test_mode, limits, active, created_at) VALUES ('s', 'c', 'k', 'Shop', '[]', 'UTC', '[]',"
             " 'agent_first', '', false, '{\"per_ip_hour\": 7}', true, :now)"
         ),
-        {"now": NOW},
+        {"now": NOW.isoformat(" ")},
     )
     connection.execute(
         text(
@@ -82,7 +82,7 @@ def fill(connection: Connection) -> None:
             " tries, consent_text, ip_hash, created_at) VALUES ('b', 'c', 's', '+12125550123', '', '', '', :now, :now,"
             " 'queued', 0, '', '', :now)"
         ),
-        {"now": NOW},
+        {"now": NOW.isoformat(" ")},
     )
 
 
