@@ -120,6 +120,8 @@ def _form(shop: callbacks.OpenSite, sent: Mapping[str, str], faults: Mapping[str
         sent={name: sent.get(name, "") for name in _SHOWN},
         faults={field: text for field, text in faults.items() if field in known},
         fault=other,
+        # Who ticked the box has not to tick it anew to press once more.
+        agreed=request.form.get("consent", "") != "",
         key=secrets.token_hex(16),
         **{"pass": sent.get("proof") or checking.waiting_pass(parts().settings, shop.site, now=now())},
     )

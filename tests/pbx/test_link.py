@@ -171,7 +171,7 @@ def test_a_dial_of_ours(lab: Lab, link: Link, sink: Sink, first: str) -> None:
     assert link.dial(wanted).reason is Reason.SENT
     until(lambda: sink.of(CallEventType.CONNECTED))
     assert link.live_attempts() == {wanted.attempt}
-    assert link.receipts(wanted.attempt) == Receipts(True, True)
+    assert link.receipts(wanted.attempt) == Receipts(True, True, answered=True)
     call = sink.heard[0].call
     assert call is not None
     assert link.hangup(call, "anna").ok

@@ -137,7 +137,7 @@ def test_an_equal_dial_rings_nobody_twice(lab: Lab) -> None:
         assert link.dial(order).ok
         until(lambda: "connected" in sink.kinds())
         assert link.dial(order).ok
-        assert link.receipts(attempt) == Receipts(True, True)
+        assert link.receipts(attempt) == Receipts(True, True, answered=True)
         [call] = link.live_calls()
         assert link.hangup(call, "anna").ok
         until(lambda: "ended" in sink.kinds())

@@ -100,14 +100,20 @@ BLIND = event("BlindTransfer", "", TransfererUniqueid=TWO, Extension="700", Resu
 @pytest.mark.parametrize("place", range(3))
 def test_who_parks_by_a_command_leaves_the_call(place: int) -> None:
     """AMI's Park and a one-touch key say no transfer: else the agent's page would count the call as theirs for good."""
-    events = play([*TALKING, *TO_PARK[:place], PARKED, *TO_PARK[place:], leaves(TWO, "b1")])
+    gone = [leaves(TWO, "b1"), event("Hangup", TWO, Cause="16")]
+    events = play([*TALKING, *TO_PARK[:place], PARKED, *TO_PARK[place:], *gone])
     [(_, _, told)] = [item for item in events if item[1] == "transferred"]
     assert (told["kind"], told["from"]["device"], told["to"]["extension"]) == ("blind", "PJSIP/101", "701")
 
 
-@pytest.mark.parametrize("heard", [[BLIND, PARKED, *TO_PARK], [PARKED, BLIND, *TO_PARK], [BLIND, *TO_PARK, PARKED]])
-def test_who_transfers_to_park_leaves_once(heard: list[Message]) -> None:
-    [(_, _, told)] = [item for item in play([*TALKING, *heard]) if item[1] == "transferred"]
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("parked", range(3))
+def test_who_transfers_to_park_leaves_once(place: int, parked: int) -> None:
+    """The transfer is told by another thread of Asterisk than the parking: before it, in its middle or after it."""
+    heard = [*TO_PARK[:parked], PARKED, *TO_PARK[parked:]]
+    heard.insert(place, BLIND)
+    gone = [leaves(TWO, "b1"), event("Hangup", TWO, Cause="16")]
+    [(_, _, told)] = [item for item in play([*TALKING, *heard, *gone]) if item[1] == "transferred"]
     assert told["to"]["extension"] == "700"
 
 

@@ -78,8 +78,8 @@ def blind(book: Book, event: Message, at: float) -> None:
     if transferer is None:
         return
     transferer.accepted = True
-    for leg in book.reach(transferer):
-        leg.sent_on = leg is not transferer
+    for leg in (transferer, *book.reach(transferer)):
+        leg.sent_on = True
     call = book.calls[transferer.call]
     book.start(call, at)
     by = book.party(transferer)
@@ -87,15 +87,22 @@ def blind(book: Book, event: Message, at: float) -> None:
     say_transferred(book, call, "blind", by, by, shown(to), at)
 
 
-def sent_to_park(book: Book, channel: Channel, at: float) -> None:
-    """Parked, by whom and where is known; where no transfer has said so (AMI's Park, a one-touch key), this does."""
+def sent_to_park(book: Book, channel: Channel, at: float, gone: Channel | None = None) -> None:
+    """Parked, by whom and where is known; where no transfer has said so (AMI's Park, a one-touch key), this does.
+
+    A blind transfer into the car park may be told only after that, so nothing is said while the one who parked is
+    still there, whom the PBX then lets go (`gone`).
+    """
     call = book.calls[channel.call]
     by = channel.sent_by
     if not by or by == channel.device or channel.sent_on or not channel.real or call.connected_at is None:
         return
+    if any(leg.device == by for leg in book.live_legs(call)):
+        return
     channel.sent_on = True
-    legs = [leg for leg in book.live_legs(call) if leg.device == by]
-    party = book.party(legs[0]) if legs else book.parties.inside(by)
+    if gone is not None and gone.device == by and gone.sent_on:
+        return
+    party = book.party(gone) if gone is not None and gone.device == by else book.parties.inside(by)
     say_transferred(book, call, "blind", party, party, shown(book.parties.dialled(known(channel.slot))), at)
 
 
