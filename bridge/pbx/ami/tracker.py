@@ -227,9 +227,7 @@ class Tracker:
         self.book.give_up(channel, cause, at)
         self.book.update_talk(call, at)
         self.book.drop_channel(channel)
-        for leg in self.book.live_legs(call):
-            if leg.parked:
-                transfers.sent_to_park(self.book, leg, at, channel)
+        transfers.has_parked(self.book, channel, call, at)
         if guest_of is not None:
             guest_of.guest = None
             self.book.update_talk(guest_of, at)

@@ -106,6 +106,13 @@ def sent_to_park(book: Book, channel: Channel, at: float, gone: Channel | None =
     say_transferred(book, call, "blind", party, party, shown(book.parties.dialled(known(channel.slot))), at)
 
 
+def has_parked(book: Book, gone: Channel, call: Call, at: float) -> None:
+    """A leg has ended: whom it parked is told now, unless a transfer has said so meanwhile."""
+    for leg in book.live_legs(call):
+        if leg.parked:
+            sent_to_park(book, leg, at, gone)
+
+
 def attended(book: Book, event: Message, at: float) -> None:
     """The PBX completed an attended transfer; mostly the bridges have said so already."""
     first = book.channels.get(event.get("OrigTransfererUniqueid", ""))
