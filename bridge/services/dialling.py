@@ -30,6 +30,7 @@ from bridge.store.models import (
     Attempt,
     AttemptChange,
     Callback,
+    Client,
     NumberLock,
     Site,
     new_id,
@@ -171,7 +172,7 @@ def _judge(
     session: Session, settings: Settings, row: Callback, site: Site | None, now: datetime
 ) -> Claimed | None:
     """Policy that needs neither agent nor number; None where the callback may be dialled."""
-    if site is None or not site.active:
+    if site is None or not site.active or not session.get_one(Client, site.client_id).active:
         _end(session, row, CallbackStatus.FAILED, "site_closed", now)
         return Claimed.REFUSED
     # The zone's rules may have changed since it was accepted; what was asked for is the wall time.

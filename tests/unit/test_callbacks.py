@@ -30,7 +30,7 @@ from bridge.services import callbacks, dialling
 from bridge.services.dialling import Claimed
 from bridge.settings import Settings
 from bridge.store.database import Sessions
-from bridge.store.models import AgentState, Callback, Counter, PbxLease
+from bridge.store.models import AgentState, Callback, Client, Counter, PbxLease, Site
 from bridge.store.queries.switches import set_dialing
 
 
@@ -249,6 +249,18 @@ def test_a_token_opens_its_callback_only(settings: Settings) -> None:
 
 
 # --- claim: policy at the time of the job ---
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Site, "shop"), (Client, "acme")])
+def test_nobody_is_called_for_whoever_was_closed_since(
+    company: Sessions, redis: Redis, settings: Settings, kind: type[Site] | type[Client], name: str
+) -> None:
+    made = ask(company, redis, settings)
+    with company.begin() as session:
+        session.get_one(kind, name).active = False
+    assert dialling.claim(company, redis, settings, made.id, now=NOW).result is Claimed.REFUSED
+    row = callback(company, made.id)
+    assert (row.status, row.reason) == ("failed", "site_closed")
 
 
 def test_what_keeps_a_callback_waiting(company: Sessions, redis: Redis, settings: Settings) -> None:
