@@ -27,6 +27,7 @@ from bridge.api import (
     operations,
     pages,
     problems,
+    promise,
     session,
     slots,
 )
@@ -76,6 +77,7 @@ def create_app(settings: Settings) -> Flask:
         call_me,
     callback_page,
         slots,
+        promise,
         dnc,
         docs,
         form,

@@ -29,7 +29,7 @@ blueprint = Blueprint("callbacks", __name__, url_prefix="/api/v1")
 
 ALLOWED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-Site-Key, Last-Event-ID"
 _PREFLIGHT_SECONDS = "600"
-_PUBLIC = ("/api/v1/callbacks", "/api/v1/slots")
+_PUBLIC = ("/api/v1/callbacks", "/api/v1/slots", "/api/v1/promise")
 """What pages of other origins may ask, if they are a site's."""
 _STAFF = tuple(f"/api/v1/callbacks/{part}" for part in ("cancel", "requeue", "assign", "export"))
 """What lies beside it and is for our own pages."""

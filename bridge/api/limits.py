@@ -26,6 +26,8 @@ PER_ADDRESS = "30 per 15 minutes"
 PER_USERNAME = "10 per 15 minutes"
 """From one address: who guesses elsewhere must not lock a person out of their own desk."""
 PER_USERNAME_ANYWHERE = "100 per 15 minutes"
+PER_ASKER = "60 per minute"
+"""What is public and costs a look at the database: an office behind one address opens the form less often."""
 _WAIT_SECONDS = 0.5
 
 limiter = Limiter(
@@ -52,14 +54,15 @@ def install(app: Flask, settings: Settings) -> None:
     app.register_error_handler(RateLimitExceeded, _exceeded)
 
 
-def _exceeded(_error: RateLimitExceeded) -> Response:
+def _exceeded(error: RateLimitExceeded) -> Response:
     reached = limiter.current_limit
     wait = max(1, math.ceil(reached.reset_at - time.time())) if reached is not None else 60
     minutes = math.ceil(wait / 60)
+    what = error.limit.error_message or "too many tries that were refused"
     return problem(
         429,
         "rate_limited",
-        f"too many tries that were refused; wait {minutes} minute{'s' if minutes > 1 else ''}, then try again",
+        f"{what}; wait {minutes} minute{'s' if minutes > 1 else ''}, then try again",
         headers={"Retry-After": str(wait)},
     )
 
@@ -93,6 +96,13 @@ def was_refused(response: Response) -> bool:
 def guessing(view: View) -> View:
     """A view that a callback's token opens: an address's refused tokens count together, wherever tried."""
     shared = limiter.shared_limit(PER_ADDRESS, "callback token", key_func=by_address, deduct_when=was_forbidden)
+    return cast(View, shared(view))
+
+
+def asking(view: View) -> View:
+    """A public view that costs a look at the database: all of an address's questions count together."""
+    words = "this was asked too often"
+    shared = limiter.shared_limit(lambda: PER_ASKER, "asking", key_func=by_address, error_message=words)
     return cast(View, shared(view))
 
 

@@ -11,7 +11,7 @@ from bridge.api.static_files import File, StaticFiles
 
 LOOK = "widget/look.css"
 WORDS = "widget/words.json"
-PARTS = ("widget/words.js", "widget/riddle.js", "widget/view.js", "widget/element.js")
+PARTS = ("widget/words.js", "widget/riddle.js", "widget/moving.js", "widget/view.js", "widget/element.js")
 _TYPE = "text/javascript; charset=utf-8"
 
 
@@ -29,7 +29,7 @@ class WidgetScript:
         digests = [file.digest for file in (look, words, *parts)]
         if digests != self._from:
             head = f"const CSS = {_literal(look.body.decode())};\nconst WORDS = {_literal(_widgets(words.body))};\n"
-            scripts = "\n".join(part.body.decode() for part in parts)
+            scripts = "\n".join(_lean(part.body.decode()) for part in parts)
             body = f'(() => {{\n"use strict";\n{head}{scripts}}})();\n'.encode()
             self._made = {False: _file(body), True: _file(gzip.compress(body, 9, mtime=0))}
             self._from = digests
@@ -48,6 +48,12 @@ def _widgets(words: bytes) -> dict[str, Any]:
     for said in found.values():
         del said["plain"]
     return found
+
+
+def _lean(script: str) -> str:
+    """Without indentation and lines of comment. No text of these scripts goes over a line's end (a test looks)."""
+    lines = (line.strip() for line in script.splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith(("//", "/**")))
 
 
 def _literal(value: object) -> str:

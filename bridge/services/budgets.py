@@ -156,6 +156,16 @@ def note_refused(sessions: Sessions, redis: Redis, site: Site, error: BudgetSpen
     news.publish(redis, session)
 
 
+def was_spent(session: Session, site: Site, now: datetime) -> bool:
+    """Whether a budget of the site was found spent today, and not lifted since."""
+    for owner, _ in spending.budgets_of(session, site.id, site.client_id):
+        timezone = site.timezone if owner == site.id else session.get_one(Client, site.client_id).timezone
+        row = spending.day_row(session, owner, day_of(now, timezone).name)
+        if row is not None and row.told_at is not None:
+            return True
+    return False
+
+
 def release(session: Session, sites: Iterable[str], now: datetime) -> None:
     """Callbacks of these sites that wait for their budget are due again."""
     session.execute(

@@ -8,17 +8,18 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from bridge.domain import promising
+from bridge.domain import hours, promising
 from bridge.domain.attempts import CallbackStatus
+from bridge.services import budgets, calendars
 from bridge.services.access import Access
 from bridge.settings import Settings
-from bridge.store.database import changed
+from bridge.store.database import Sessions, changed
 from bridge.store.models import Attempt, Call, Callback, Site
 from bridge.store.queries import agents as agent_queries
 from bridge.store.queries.switches import dialing_stopped
@@ -33,9 +34,20 @@ _MEASURED_LAST = timedelta(days=7)
 _DAYS = 7
 _SAMPLES = 100
 _MEASURED_KEPT = timedelta(seconds=60)
+_TOLD_KEPT = timedelta(seconds=5)
+"""Strangers ask before they ask for a call: so long one answer is for all of them."""
 _SET_UP_SECONDS = 10
 """From a free agent to the first dial, until enough were measured: the sweep's five seconds, and the dial itself."""
 _WAITING = (str(CallbackStatus.QUEUED), str(CallbackStatus.SCHEDULED))
+
+
+_Value = TypeVar("_Value")
+_Place = tuple[str, str | None]
+_Kept = WeakKeyDictionary[Any, dict[_Place, tuple[datetime, _Value]]]
+"""By database, then by site and queue: what was found there, and when."""
+_MOST_KEPT = 1000
+_told: _Kept[datetime | None] = WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +61,22 @@ class Pace:
 def promise(session: Session, settings: Settings, site: Site, queue: str | None, now: datetime) -> datetime | None:
     """When the phone of somebody who asks now will ring; None where nothing can be promised."""
     return expected(session, settings, site, queue, now) if is_believed(session, site.id) else None
+
+
+def before_asking(
+    sessions: Sessions, settings: Settings, site: Site, queue: str | None, now: datetime
+) -> datetime | None:
+    """What somebody would be promised who asks now. None where now is not offered, or no call would be made."""
+    found = _recall(_told, sessions.engine, (site.id, queue), now, _TOLD_KEPT)
+    if found is not None:
+        return found[0]
+    with sessions.read() as session:
+        of = calendars.hours_of(session, site, queue)
+        closed = of is not None and not hours.is_open(of.calendar, now)
+        silent = site.test_mode or closed or budgets.was_spent(session, site, now)
+        told = None if silent else promise(session, settings, site, queue, now)
+    _keep(_told, sessions.engine, (site.id, queue), now, told)
+    return told
 
 
 def made(
@@ -218,23 +246,17 @@ def _callbacks_due(session: Session, client: str | None, after: datetime | None,
 
 # --- how long things take ---
 
-_measured: WeakKeyDictionary[Any, dict[tuple[str, str | None], tuple[datetime, Pace]]] = WeakKeyDictionary()
-_lock = threading.Lock()
+_measured: _Kept[Pace] = WeakKeyDictionary()
 
 
 def _pace(session: Session, settings: Settings, site: Site, queue: str | None, now: datetime) -> Pace:
     """Measured anew once a minute."""
     engine = session.get_bind().engine
-    with _lock:
-        kept = _measured.setdefault(engine, {})
-        found = kept.get((site.id, queue))
-    if found is not None and abs(now - found[0]) < _MEASURED_KEPT:
-        return found[1]
+    found = _recall(_measured, engine, (site.id, queue), now, _MEASURED_KEPT)
+    if found is not None:
+        return found[0]
     pace = Pace(_handle(session, site.client_id, queue, now), _lead(session, settings, site.id))
-    with _lock:
-        if len(kept) > 1000:
-            kept.clear()
-        kept[site.id, queue] = (now, pace)
+    _keep(_measured, engine, (site.id, queue), now, pace)
     return pace
 
 
@@ -279,3 +301,24 @@ def _lead(session: Session, settings: Settings, site_id: str) -> float:
     if len(leads) >= promising.ENOUGH:
         return promising.quantile(list(leads.values())) + 5
     return settings.dialing.agent_ring_seconds + _SET_UP_SECONDS
+
+
+# --- what is kept for a while ---
+
+
+def _recall(
+    kept: _Kept[_Value], engine: object, place: _Place, now: datetime, span: timedelta
+) -> tuple[_Value] | None:
+    """What was found there lately, if anything; it may be None itself."""
+    with _lock:
+        found = kept.setdefault(engine, {}).get(place)
+    return (found[1],) if found is not None and abs(now - found[0]) < span else None
+
+
+def _keep(kept: _Kept[_Value], engine: object, place: _Place, now: datetime, value: _Value) -> None:
+    with _lock:
+        places = kept.setdefault(engine, {})
+        # Strangers name the queue: what they name must not grow without end.
+        if len(places) >= _MOST_KEPT:
+            places.clear()
+        places[place] = (now, value)

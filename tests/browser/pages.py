@@ -272,6 +272,11 @@ class CallbackWidget:
     def cancel(self) -> Locator:
         return self.page.locator("#cancel")
 
+    def move(self) -> None:
+        """Ask for another time; returns when one can be chosen."""
+        self.page.locator("#move").click()
+        expect(self.page.locator("#moving form")).to_be_visible()
+
     def keep(self, name: str) -> None:
         keep(self.page, name)
 

@@ -22,12 +22,12 @@ from desk import Desk
 from pages import DESKTOP, PHONE, ZOOMED, CallbackWidget, faultless, sideways, violations
 from playwright.sync_api import Browser, Page, Route, ViewportSize, expect
 from rig import until
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from bridge.domain.callbacks import instant
 from bridge.live import screens
 from bridge.services import news
-from bridge.store.models import Callback
+from bridge.store.models import AgentState, Callback
 from ringbridge_lab.storefront import FOLDER, TEL, Storefront
 
 pytest_plugins = ["desk_fixtures"]
@@ -243,6 +243,83 @@ def test_without_times_the_wish_is_for_now(page: Page, shop: Storefront, site: s
     page.route("**/api/v1/slots?*", lambda route: route.fulfill(status=404))
     CallbackWidget(page, f"{shop.origin}/").open()
     assert page.locator("#when, [name=moment]").count() == 0
+
+
+def promise(page: Page, seconds: int | None) -> None:
+    """What is promised to who asks now, as the endpoint tells it."""
+    page.unroute("**/api/v1/promise?*")
+    body = {"promised_at": "2026-05-04T15:00:00Z", "seconds": seconds}
+    allowed = {"Access-Control-Allow-Origin": "*"}
+    page.route("**/api/v1/promise?*", lambda route: route.fulfill(
+        status=204 if seconds is None else 200, headers=allowed, body="" if seconds is None else json.dumps(body)
+    ))  # fmt: skip
+
+
+def test_who_has_not_asked_yet_is_told_when_the_phone_would_ring(page: Page, desk: Desk) -> None:
+    own = Storefront()
+    # A site of its own: what is told may be five seconds old.
+    row = desk.admin.post("/api/v1/sites", {
+        "client_id": desk.client, "name": "prompt", "timezone": "America/New_York", "origins": [own.origin],
+    })  # fmt: skip
+    with desk.database.begin() as db:
+        tom = db.get(AgentState, desk.agents["tom"]) or AgentState(agent_id=desk.agents["tom"], state="offline")
+        tom.state, tom.device, tom.pbx, tom.since = "ready", "PJSIP/102", "lab", datetime.now(UTC)
+        db.add(tom)
+        # Those of other tests stand before.
+        db.execute(update(Callback).where(Callback.status == "queued").values(status="done"))
+    own.open(desk.url, row["key"], "")
+    page.clock.install()
+    visitor = CallbackWidget(page, f"{own.origin}/").open()
+    soon = page.locator("#soon")
+    with faultless(page):
+        # Callers of other tests may wait, so how long it is is theirs to say.
+        expect(soon).to_have_text(re.compile(r"If you ask now, your phone rings within (a minute|\d+ minutes)\."))
+        with desk.database.begin() as db:
+            db.get_one(AgentState, desk.agents["tom"]).state = "offline"
+        promise(page, 181)
+        page.clock.fast_forward(31_000)
+        expect(soon).to_have_text("If you ask now, your phone rings within 4 minutes.")
+        visitor.later()
+        expect(soon).to_be_hidden()
+        page.locator("[name=moment][value=now]").check()
+        expect(soon).to_be_visible()
+        promise(page, None)
+        page.clock.fast_forward(31_000)
+        expect(soon).to_be_hidden()
+    own.close()
+
+
+def test_a_visitor_moves_it_in_the_widget(visitor: CallbackWidget, desk: Desk) -> None:
+    page, to = visitor.page, number()
+    with faultless(page):
+        visitor.fill(to)
+        visitor.submit()
+        visitor.expect_now("We have your wish")
+        visitor.move()
+        expect(page.locator("#when")).to_be_focused()
+        page.locator("#when").fill("2020-05-04T09:30")
+        page.keyboard.press("Enter")
+        expect(visitor.fault("when")).to_have_text("This time is in the past; choose a later one.")
+        day = (datetime.now(UTC) + timedelta(days=2)).date()
+        page.locator("#when").fill(f"{day}T09:30")
+        page.keyboard.press("Enter")
+        visitor.expect_now("Your callback is booked")
+        expect(page.locator("#move")).to_be_focused()
+        (row,) = kept(desk, to)
+        assert (row.wall_time, row.status) == (f"{day}T09:30:00", "scheduled")
+        # One that was to come later may be made now.
+        visitor.move()
+        expect(page.locator("[name=moment][value=now]")).to_be_checked()
+        page.get_by_role("button", name="Call me then").click()
+        visitor.expect_now("We have your wish")
+        assert [row.wall_time for row in kept(desk, to)] == [None]
+        # While phones ring it is not moved: the form goes away by itself, and who was in it is not lost.
+        visitor.move()
+        tell(desk, row, "calling_customer")
+        visitor.expect_now("Your phone rings now")
+        expect(page.locator("#move, #when")).to_have_count(1)
+        expect(page.locator("#move")).to_be_hidden()
+        expect(page.locator("#title")).to_be_focused()
 
 
 def test_it_goes_on_watching_after_a_reload_and_on_the_next_page(visitor: CallbackWidget, desk: Desk) -> None:
@@ -577,6 +654,7 @@ def test_it_is_accessible_and_fits_at_every_size(
     page.set_viewport_size(size)
     page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     offer(page, now=True)
+    promise(page, 200)
     visitor = CallbackWidget(page, f"{shop.origin}/")
     name = f"{size['width']}-{scheme}.png"
 
@@ -600,6 +678,12 @@ def test_it_is_accessible_and_fits_at_every_size(
     visitor.submit()
     visitor.expect_now(re.compile("We have"))
     look("queued")
+    visitor.move()
+    look("moving")
+    page.keyboard.press("Escape")
+    visitor.launcher.click()
+    page.locator("#stay").click()
+    expect(page.locator("#move")).to_be_focused()
     (row,) = kept(desk, to)
     for status, words in (
         ("calling_agent", "Calling our agent"),

@@ -7,6 +7,7 @@ const HOME = SCRIPT?.src ? new URL(".", SCRIPT.src).href : `${location.origin}/`
 const PATIENCE_MS = 10000;
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 15000;
+const SOON_MS = 30000;
 const ENDED = new Set(["done", "failed", "cancelled", "expired"]);
 const UNPROVEN = new Set(["proof_needed", "proof_invalid"]);
 const OWN_ZONE = Intl.DateTimeFormat().resolvedOptions().timeZone;
@@ -60,6 +61,7 @@ class View {
     this.asked = `rb:asked:${this.site}`;
     this.attempt = recall(this.asked);
     this.lang = host.closest("[lang]")?.lang || navigator.language || "en";
+    this.mover = new Mover(this);
     this.words = wordsOf(host, this.lang.toLowerCase().split("-")[0]);
     signal.addEventListener("abort", () => this.source?.close());
   }
@@ -121,18 +123,22 @@ class View {
     }
   }
 
+  /** What the site says there; null where it says nothing now. */
+  ofSite(path) {
+    return this.fetch(`${path}?site=${encodeURIComponent(this.site)}`).then(({ ok, found }) => (ok ? found : null), () => null);
+  }
+
   /** The form needs to know the site; times and a riddle are asked for beside it, and may be absent. */
   async load() {
-    const site = `?site=${encodeURIComponent(this.site)}`;
-    const optional = (path) => this.fetch(path).then(({ ok, found }) => (ok ? found : null), () => null);
     this.body.replaceChildren(h("p", { class: "lead", role: "status" }, this.words.wait));
     try {
-      const [form, slots] = await Promise.all([this.fetch(`callbacks/form${site}`), optional(`slots${site}`)]);
+      const [form, slots, soon] = await Promise.all([this.fetch(`callbacks/form?site=${encodeURIComponent(this.site)}`), this.ofSite("slots"), this.ofSite("promise")]);
       if (!form.ok) throw new Error(form.found?.detail ?? form.status);
       if (this.signal.aborted) return;
       this.slots = slots;
       this.riddle();
       this.drawForm(form.found);
+      this.sayWhen(soon);
     } catch (error) {
       if (this.signal.aborted) return;
       console.warn(`${NAME}: ${error.message}`);
@@ -166,6 +172,7 @@ class View {
       input, hint && h("p", { id: `${id}-hint`, class: "hint" }, hint), this.faultLine(id));
     this.form = h("form", { id: "wish", novalidate: true, onsubmit: (event) => this.ask(event) },
       h("p", { class: "lead" }, words.lead),
+      h("p", { id: "soon", class: "soon", hidden: true }),
       testMode && h("p", { class: "notice" }, words.test),
       field("number", words.number, h("input", { id: "number", name: "number", type: "tel", autocomplete: "tel", inputmode: "tel", maxlength: 40, required: true, dir: "ltr", "aria-describedby": "number-hint number-fault" }), words.numberHint),
       field("name", words.name, h("input", { id: "name", name: "name", autocomplete: "name", maxlength: 200, "aria-describedby": "name-fault" })),
@@ -179,6 +186,31 @@ class View {
       h("button", { class: "wide", type: "submit" }, words.submit),
       this.telLine());
     this.body.replaceChildren(this.form);
+    this.keepSaying(this.form);
+  }
+
+  /** When the phone would ring of somebody who asks now; nothing where nobody can say, or another time is chosen. */
+  sayWhen(found) {
+    const line = this.by("soon");
+    if (!line) return;
+    const minutes = found && Math.max(1, Math.ceil(found.seconds / 60));
+    const text = found ? this.words.soon[minutes > 1 ? 1 : 0].replace("{0}", minutes) : "";
+    if (line.textContent !== text) line.textContent = text;
+    this.hideWhen();
+  }
+
+  hideWhen() {
+    const line = this.by("soon");
+    const later = this.by("later");
+    if (line) line.hidden = !line.textContent || (later && !later.hidden);
+  }
+
+  /** Others come and go while a form stands open. */
+  keepSaying(form) {
+    const timer = setInterval(async () => {
+      if (!form.isConnected) clearInterval(timer);
+      else if (!this.card.hidden && !document.hidden) this.sayWhen(await this.ofSite("promise"));
+    }, SOON_MS);
   }
 
   faultLine(id) {
@@ -190,14 +222,19 @@ class View {
     const { words, slots } = this;
     if (!slots || (slots.now && !slots.any_time && !slots.slots.length)) return null;
     if (!slots.any_time && !slots.slots.length) return h("p", { class: "notice" }, words.full);
+    return this.times(slots.now || slots.any_time, words.when, words.closed);
+  }
+
+  times(now, legend, notice) {
+    const { words, slots } = this;
     this.zone = slots.any_time ? OWN_ZONE || slots.timezone : slots.timezone;
-    const later = h("div", { id: "later", hidden: slots.now || slots.any_time },
+    const later = h("div", { id: "later", hidden: now },
       slots.any_time ? this.anyTime() : this.freeTimes(slots.slots),
       h("p", { id: "when-zone", class: "hint" }, words.zone.replace("{0}", (OWN_ZONE || slots.timezone).replaceAll("_", " "))));
     const radio = (value, label) => h("label", { class: "choice" },
-      h("input", { type: "radio", name: "moment", value, checked: value === "now", onchange: () => { later.hidden = value === "now"; } }), h("span", {}, label));
-    return h("fieldset", { class: "field" }, h("legend", {}, words.when),
-      later.hidden ? h("div", { class: "choices" }, radio("now", words.now), radio("later", words.later)) : h("p", { class: "notice" }, words.closed),
+      h("input", { type: "radio", name: "moment", value, checked: value === "now", onchange: () => { later.hidden = value === "now"; this.hideWhen(); } }), h("span", {}, label));
+    return h("fieldset", { class: "field" }, h("legend", {}, legend),
+      later.hidden ? h("div", { class: "choices" }, radio("now", words.now), radio("later", words.later)) : notice && h("p", { class: "notice" }, notice),
       later, this.faultLine("when"));
   }
 
@@ -263,12 +300,16 @@ class View {
       body.consent = this.by("consent-text").textContent.trim().replace(/\s+/g, " ");
     }
     if (elements.rb_blank.value) body.website = elements.rb_blank.value.slice(0, 200);
+    const time = this.chosen();
+    return time && { ...body, ...time };
+  }
+
+  /** The time that is chosen, nothing for now; undefined where there should be one. */
+  chosen() {
     const later = this.by("later");
-    if (later && !later.hidden) {
-      if (!this.by("when").value) return this.mark("when", this.words.needTime);
-      Object.assign(body, { when: this.by("when").value, timezone: this.zone });
-    }
-    return body;
+    if (!later || later.hidden) return {};
+    if (!this.by("when").value) return this.mark("when", this.words.needTime);
+    return { when: this.by("when").value, timezone: this.zone };
   }
 
   async ask(event) {
@@ -324,6 +365,8 @@ class View {
       h("ol", { class: "steps", "aria-hidden": "true" }, ...STEPS.map((step, i) => h("li", { "data-step": step }, words.steps[i]))),
       h("div", { role: "status" }, h("p", { id: "now", class: "now" }, words.wait), h("p", { id: "more", class: "hint" })),
       h("p", { id: "link", class: "notice", hidden: true }, words.link),
+      h("div", { id: "moving" }),
+      h("button", { id: "move", class: "wide quiet", type: "button", hidden: true, onclick: () => this.mover.begin() }, words.move),
       h("button", { id: "cancel", class: "wide quiet", type: "button", onclick: () => this.cancel() }, words.cancel),
       h("button", { id: "again", class: "wide", type: "button", hidden: true, onclick: () => this.startOver() }, words.again),
       this.telLine()));
@@ -391,6 +434,7 @@ class View {
     });
     const over = ENDED.has(body.status);
     this.root.querySelector(".steps").hidden = over || body.status === "scheduled";
+    this.mover.hear(body.status);
     this.by("cancel").hidden = over || body.status === "connected";
     this.by("again").hidden = !over;
     this.host.dispatchEvent(new CustomEvent("ringbridge-status", { bubbles: true, composed: true, detail: { status: body.status, reason: body.reason } }));
