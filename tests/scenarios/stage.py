@@ -21,6 +21,8 @@ from scenarios.expected import AGENTS, CLIENTS, Expected, Talk
 from scenarios.softphone import CALLER_TONE, Softphone, phone_of
 
 TOLERANCE_MS = 150
+SLOW_MS = 2000
+"""How far seconds of waiting and talking may be from the witness's where the machine does other things beside."""
 PHONES = ("101", "102", "103", "104", "105")
 _PHONE_HZ = {str(101 + place): 330 + 40 * place for place in range(8)}
 _CALLER_HZ = 800
@@ -258,6 +260,16 @@ class Stage:
 
     # --- what is written ---
 
+    def _patient(self, spec: Any) -> Any:
+        """What is played for a test and not for the corpus may run on a slow machine, where the PBX is late too."""
+        if self.tolerance_ms <= TOLERANCE_MS:
+            return spec
+        if isinstance(spec, dict):
+            return {
+                key: max(value, SLOW_MS) if key == "within" else self._patient(value) for key, value in spec.items()
+            }
+        return [self._patient(value) for value in spec] if isinstance(spec, list | tuple) else spec
+
     def _spec(self, expected: Expected) -> dict[str, Any]:
         return {
             "pbx": self.folder,
@@ -268,7 +280,7 @@ class Stage:
             "directory": {"agents": AGENTS, "clients": CLIENTS},
             "people": self.people,
             **({"presentation": self.presentation} if self.presentation else {}),
-            "calls": [call.spec() for call in expected.calls],
+            "calls": [self._patient(call.spec()) for call in expected.calls],
             "never": expected.never,
             "notes": expected.notes,
         }
