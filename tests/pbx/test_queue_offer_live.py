@@ -1,4 +1,4 @@
-"""A waiting caller presses a key and is called back, on a real Asterisk; who is not keeps the place in the queue."""
+"""A waiting caller presses a key and is called back, on a real PBX; who is not keeps the place in the queue."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from labs import asterisk_only
 from rig import until
 from stack import QUICK, Site, Stack
+from waiting import OFFERED, line, shown, types
 from web import Web
 
 from ringbridge_lab.lab import Behaviour, Lab
 from ringbridge_lab.people import Caller
 
-pytestmark = [pytest.mark.pbx, asterisk_only, pytest.mark.usefixtures("rested")]
+pytestmark = [pytest.mark.pbx, pytest.mark.usefixtures("rested")]
 
-OFFERED = "+12125550125"
 FIRST, SECOND = "+16465550111", "+16465550112"
 
 
@@ -33,13 +33,6 @@ def busy(lab: Lab, desk: Site) -> None:
     lab.phone("105", Behaviour.NO_ANSWER)
 
 
-def line(lab: Lab) -> list[str]:
-    """Who waits in the queue, in its order."""
-    with lab.company_ami() as ami:
-        shown = ami.command("queue show offer")
-    return re.findall(r"^\s+\d+\. (\S+) \(wait", shown, re.MULTILINE)
-
-
 def waits(stack: Stack, lab: Lab, caller: str) -> Caller:
     """A caller who has waited long enough to be offered it."""
     before = line(lab)
@@ -51,10 +44,7 @@ def waits(stack: Stack, lab: Lab, caller: str) -> Caller:
 
 
 def long_enough(lab: Lab) -> bool:
-    with lab.company_ami() as ami:
-        shown = ami.command("queue show offer")
-    last = re.findall(r"wait: (\d+):(\d+)", shown)[-1:]
-    return any(int(minutes) * 60 + int(seconds) >= 3 for minutes, seconds in last)
+    return any(seconds >= 3 for _, seconds in shown(lab)[-1:])
 
 
 def wish(stack: Stack, number: str) -> list[dict[str, Any]]:
@@ -104,12 +94,15 @@ def test_whoever_does_not_confirm_stands_where_they_stood(lab: Lab, stack: Stack
 @pytest.mark.usefixtures("busy")
 def test_a_premium_number_is_refused_and_another_may_be_typed(lab: Lab, stack: Stack) -> None:
     person = waits(stack, lab, FIRST)
+    name = line(lab)[0]
     asked(lab, person)
     person.send("2")
+    until(lambda: types(lab, name, 1), 20, "the caller to be asked for a number")
     person.send("9005550199#")
     person.send("1")
     # Refused, it asks for another one at once.
     until(lambda: "queue wish answered" in stack.tail(400) and "answer=no" in stack.tail(400), 20, stack.tail())
+    until(lambda: types(lab, name, 2), 20, "the caller to be asked for another number")
     person.send("6465550119#")
     person.send("1")
     until(lambda: wish(stack, "+16465550119"), 30, stack.tail())
@@ -127,6 +120,7 @@ def test_who_hangs_up_while_typing_asked_for_nothing(lab: Lab, stack: Stack) -> 
     assert not wish(stack, SECOND)
 
 
+@asterisk_only
 @pytest.mark.usefixtures("busy")
 def test_a_forged_event_makes_no_callback_for_a_queue_that_nobody_waits_in(lab: Lab, stack: Stack) -> None:
     """Whoever may write to the manager can say anything of a call that is there."""

@@ -14,8 +14,11 @@ from bridge.pbx.esl.hearing import CUSTOM, EVENTS, SUBCLASSES
 from bridge.pbx.esl.inspection import DIALPLAN_VERSION
 
 PLAN = ET.fromstring(dialplan.freeswitch_dialplan())
-APPLICATIONS = {"bridge", "event", "execute_extension", "hangup", "log", "play_and_get_digits", "set"}
-FUNCTIONS = {"hash", "strepoch"}
+APPLICATIONS = {
+    *("answer", "bridge", "callcenter", "event", "execute_extension", "hangup", "log", "play_and_get_digits"),
+    *("playback", "say", "set", "sleep", "unset"),
+}
+FUNCTIONS = {"cond", "expr", "hash", "strepoch"}
 FROM_OUTSIDE = {
     "rb_attempt",
     "rb_first",
@@ -56,8 +59,13 @@ def steps(name: str, kind: str = "action") -> list[tuple[str, str]]:
 
 
 def test_the_contexts_and_their_extensions_are_in_order() -> None:
-    assert [context.get("name") for context in PLAN] == ["ringbridge-go", "ringbridge-confirm"]
-    names = [(e.get("name"), e.get("continue") == "true") for e in PLAN.iter("extension")]
+    assert [context.get("name") for context in PLAN] == [
+        "ringbridge-go",
+        "ringbridge-confirm",
+        "ringbridge-queue",
+    ]
+    dials = [e for context in PLAN[:2] for e in context]
+    names = [(e.get("name"), e.get("continue") == "true") for e in dials]
     # What checks must come before what dials, and must not be jumped over: FreeSWITCH stops at the first that fits.
     assert names == [
         ("ringbridge-version", False),
@@ -85,6 +93,71 @@ def test_who_is_asked_gets_to_the_agent_by_1_alone() -> None:
     sound = dict(conditions("may-ask"))["${rb_confirm}"].replace("\\z", "\\Z")
     assert re.search(sound, "lab/notice.wav")
     assert not any(re.search(sound, evil + ".wav") for evil in ("", "a b", "../x", "x,y", "${x}", "a//b", "x|y"))
+
+
+QUEUE = PLAN[2]
+
+
+def fitting(number: str, **variables: str) -> list[str]:
+    """The extensions of the queue's key that FreeSWITCH may choose for a step, by the conditions without a function."""
+    found = []
+    for one in QUEUE:
+        for condition in one:
+            field, pattern = condition.get("field", ""), condition.get("expression", "")
+            if condition.get("break") == "never" or "(" in field:
+                continue
+            values = re.sub(r"\$\{(\w+)\}", lambda name: variables.get(name[1], ""), field)
+            said = number if field == "destination_number" else values
+            if not re.search(pattern.replace("\\z", "\\Z"), said):
+                break
+        else:
+            found.append((one.get("name") or "").removeprefix("ringbridge-"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("step", "variables", "chosen"),
+    [
+        ("wait", {"rb_queue": "support@example.com"}, "wait"),
+        ("turn", {"rb_over": "no"}, "turn"),
+        ("turn", {"rb_over": "yes"}, None),
+        ("left-EXIT_WITH_KEY", {}, "key"),
+        ("left-TIMEOUT", {}, "left"),
+        ("left-", {}, "left"),
+        ("step-confirm", {}, "confirm-number"),
+        ("step-line", {}, None),
+        ("key-1", {}, "yes"),
+        ("key-2", {}, "another"),
+        ("key-", {}, "no-key"),
+        ("key-11", {}, "no-key"),
+        ("step-type", {"rb_tries": "2"}, "type"),
+        ("step-type", {"rb_tries": "3"}, None),
+        ("typed-6465550101", {}, "typed"),
+        ("typed-646555", {}, None),
+        ("typed-", {}, "typed-nothing"),
+        ("step-send", {"rb_wish": "+16465550101"}, "send"),
+        ("step-send", {"rb_wish": "1,Event-Name=x"}, None),
+        ("answer-2-yes-2", {}, "thanks"),
+        ("answer-2-yes-1", {}, None),
+        ("answer-12-yes-2", {}, None),
+        ("answer-2-no-2", {}, "refused"),
+        ("answer-2-back-2", {}, None),
+        ("answer-2-", {}, None),
+        ("poll", {"rb_question": "2", "rb_answer": "yes-2"}, "poll"),
+        ("poll", {"rb_question": "2", "rb_answer": "yes-1"}, None),
+    ],
+)
+def test_each_step_of_the_queues_key_leads_where_it_should(
+    step: str, variables: dict[str, str], chosen: str | None
+) -> None:
+    """None: nothing is done there, or what is for a condition that is not met, and the caller's wait goes on."""
+    assert fitting(step, **variables)[:1] == ([chosen] if chosen else [])
+
+
+def test_nobody_is_dialled_or_thanked_by_the_queues_key_unless_ringbridge_said_yes() -> None:
+    assert not {a.get("application") for a in QUEUE.iter("action")} & {"bridge", "transfer", "hash"}
+    ends = [e.get("name") for e in QUEUE for a in e.iter("action") if a.get("application") == "hangup"]
+    assert ends == ["ringbridge-thanks"]
 
 
 def test_no_application_or_function_beyond_the_few_that_are_needed() -> None:

@@ -82,6 +82,7 @@ FEW = {
     "desk@company": ["106", "107"],
     "behind@company": ["101"],
     "next@company": ["101", "102"],
+    "offer@company": ["105"],
     "pair@company": ["110"],
 }
 """Queues of a few phones only."""

@@ -17,6 +17,8 @@ from bridge.domain.errors import Unavailable
 from bridge.pbx.ami.codec import Message
 from bridge.pbx.ami.offers import answering, wishes
 from bridge.pbx.ami.tracker import Tracker
+from bridge.pbx.esl import offers as esl_offers
+from bridge.pbx.esl.tracker import Tracker as EslTracker
 from bridge.pbx.port import Answer, Outcome, QueueWish, Reason
 from bridge.services import dialling, dnc, queue_offers
 from bridge.services.dialling import Claimed
@@ -278,3 +280,54 @@ def test_what_is_not_of_the_form_is_no_wish(changes: dict[str, str]) -> None:
 @pytest.mark.parametrize("ticket", ["", "PJSIP/trunk-1", "PJSIP/trunk-1 0", "PJSIP/x\r\nVariable: y 1", "a b 1"])
 def test_a_ticket_of_another_form_answers_nobody(ticket: str) -> None:
     assert answering(QueueWish("c", "q", NUMBER, ticket), Answer.YES) is None
+
+
+# --- what a FreeSWITCH says ---
+
+CALLER = "f44868bd-339b-40cb-a91b-6931e2120fb5"
+
+
+def heard_there(**changes: str) -> list[QueueWish]:
+    """A tracker hears of a caller, and then of the wish."""
+    tracker = EslTracker("lab", ("sofia/gateway/trunk",))
+    channel = {"Unique-ID": CALLER, "Channel-Name": "sofia/external/x", "Call-Direction": "inbound"}
+    born = {"Event-Name": "CHANNEL_CREATE", "Caller-Caller-ID-Number": NUMBER, "variable_sip_gateway": "trunk"}
+    tracker.hear_all([{**channel, **born, "Caller-Destination-Number": "+12125550110"}], 1795374259.0)
+    said = {"Event-Name": "CUSTOM", "Event-Subclass": "ringbridge::dial", "Ringbridge-Result": "callback"}
+    said |= {"Ringbridge-Queue": "support@example.com", "Ringbridge-Number": NUMBER, "Ringbridge-Question": "1"}
+    headers = {f"Ringbridge-{name}": text for name, text in changes.items() if name != "uid"}
+    event = {**channel, **said, **headers, "Unique-ID": changes.get("uid", CALLER)}
+    return list(esl_offers.wishes([event], tracker.book))
+
+
+def test_a_freeswitchs_event_is_a_wish_and_its_answer_goes_to_that_channel() -> None:
+    (wish,) = heard_there()
+    # Calls name a queue without its domain.
+    assert (wish.queue, wish.number) == ("support", NUMBER)
+    assert wish.call.endswith(CALLER)
+    assert esl_offers.answering(wish, Answer.NO) == f"uuid_setvar_multi {CALLER} rb_answer=no-1"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"Result": "over"},
+        {"uid": CALLER.replace("f", "a")},
+        {"Queue": ""},
+        {"Queue": "a b"},
+        {"Queue": "support@"},
+        {"Number": ""},
+        {"Number": "1-800-FLOWERS"},
+        {"Number": "+16465550101\n"},
+        {"Number": "\u0661\u0662\u0663\u0664"},
+        {"Question": "0"},
+        {"Question": "1;x=y"},
+    ],
+)
+def test_what_is_not_of_the_form_is_no_wish_there_either(changes: dict[str, str]) -> None:
+    assert heard_there(**changes) == []
+
+
+@pytest.mark.parametrize("ticket", ["", CALLER, f"{CALLER} 0", f"{CALLER} 1;x=y", "a b 1", f"{CALLER}\n 1"])
+def test_a_ticket_of_another_form_answers_nobody_there_either(ticket: str) -> None:
+    assert esl_offers.answering(QueueWish("c", "q", NUMBER, ticket), Answer.YES) is None

@@ -31,10 +31,11 @@ from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.codec import LocalError
 from bridge.pbx.esl.hearing import number
 from bridge.pbx.esl.members import set_status
+from bridge.pbx.esl.offers import answering
 from bridge.pbx.esl.orders import dial_job, forget, hang_up, originate, receipt, remember_since, since
 from bridge.pbx.esl.session import JOB, Session
 from bridge.pbx.esl.tracker import Tracker
-from bridge.pbx.port import ActionOrder, DialOrder, Outcome, Reason, Receipts
+from bridge.pbx.port import ActionOrder, Answer, DialOrder, Outcome, QueueWish, Reason, Receipts
 from bridge.settings import Pbx
 from bridge.uptime import uptime
 
@@ -268,6 +269,24 @@ class Commander:
                 gone = "not found" in answer.lower()
                 return Outcome(False, Reason.NOT_FOUND if gone else Reason.REFUSED, told(answer.strip()))
         return Outcome(True, Reason.DONE)
+
+    def answer(self, wish: QueueWish, answer: Answer) -> Outcome:
+        """Set what the caller's dialplan waits for. See PbxLink."""
+        session = self._session
+        command = answering(wish, answer)
+        if session is None or not session.up or command is None:
+            return Outcome(False, Reason.LINK_DOWN, f"the command user is not signed in: {self.fault}")
+        try:
+            reply = session.run(command).strip()
+        except (LinkDown, LocalError) as error:
+            return Outcome(False, Reason.LINK_DOWN, error.message)
+        except NotAllowed as error:
+            return Outcome(False, Reason.REFUSED, f"the PBX refused: {error.message}")
+        except NoReply as error:
+            return Outcome(False, Reason.TIMEOUT, error.message)
+        if reply.startswith("+OK"):
+            return Outcome(True, Reason.SENT)
+        return Outcome(False, Reason.REFUSED, f"the PBX refused: {told(reply)}")
 
     def receipts(self, attempt: str) -> Receipts:
         """What the PBX's hash says of the attempt's legs. See PbxLink."""

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TypeVar
 
 import gevent
@@ -38,6 +39,7 @@ from bridge.pbx.esl.codec import Event as EslEvent
 from bridge.pbx.esl.commands import Commander
 from bridge.pbx.esl.hearing import EVENTS, SUBCLASSES
 from bridge.pbx.esl.hub import HubThread, Work
+from bridge.pbx.esl.offers import wishes
 from bridge.pbx.esl.resync import Resynced, Snapshot, look_again, resync, still_news, take_snapshot, unseen
 from bridge.pbx.esl.session import Session
 from bridge.pbx.esl.tracker import Tracker
@@ -319,6 +321,8 @@ class EslLink:
         for event in events:
             if event.get("Event-Subclass") == "callcenter::info":
                 members.hear(self._members, event)
+        for wish in wishes(events, self.tracker.book):
+            self._say(partial(self._sink.asked, wish))
         self._teller.soon()
 
     def _deliver(self, batch: Batch) -> None:
@@ -446,8 +450,13 @@ class EslLink:
         return self._hub.ask(lambda: self._commander.set_member(handles, member, seconds), seconds + _SLACK, unknown)
 
     def answer(self, wish: QueueWish, answer: Answer) -> Outcome:
-        """See PbxLink. No queue of a FreeSWITCH offers it yet, so nobody asks."""
-        return Outcome(False, Reason.NOT_FOUND, "on a FreeSWITCH nobody who waits is offered to be called back")
+        """See PbxLink."""
+        if self._observe or not self._hub.begun or self._hub.stopping:
+            return Outcome(False, Reason.LINK_DOWN, "the link to the PBX is down; the caller waits on")
+        unknown = Outcome(False, Reason.TIMEOUT, "the PBX did not answer; the caller may wait on")
+        return self._hub.ask(
+            lambda: self._commander.answer(wish, answer), self._timings.action + _SLACK, unknown
+        )
 
     def receipts(self, attempt: str) -> Receipts:
         """See PbxLink."""
