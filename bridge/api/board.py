@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, time
+from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response
 
@@ -18,10 +19,11 @@ from bridge.api.shapes import (
     DialingNow,
     DialingWanted,
     Grant,
+    Promises,
 )
 from bridge.domain.callbacks import zone
 from bridge.live import screens
-from bridge.services import audit, board, news
+from bridge.services import audit, board, news, promises
 from bridge.services.access import LEADERS, STAFF, Access
 
 blueprint = Blueprint("board", __name__, url_prefix="/api/v1")
@@ -32,10 +34,19 @@ blueprint = Blueprint("board", __name__, url_prefix="/api/v1")
 def read(access: Access, query: BoardQuery) -> Response:
     """What happens now: links, agents, and today's calls and callbacks with their counts and latest rows."""
     here = zone(query.timezone)
-    midnight = datetime.combine(now().astimezone(here).date(), time.min, here).astimezone(UTC)
     room = parts()
     with room.database.read() as db:
-        return answer(Board.model_validate(board.read(db, room.settings, access, now(), midnight)))
+        return answer(Board.model_validate(board.read(db, room.settings, access, now(), _midnight(here))))
+
+
+@blueprint.get("/promises")
+@view("board", roles=LEADERS, query=BoardQuery, answers=Promises)
+def kept(access: Access, query: BoardQuery) -> Response:
+    """The promises kept and broken of each open site, today and on the six days before; `promises` of the board."""
+    here = zone(query.timezone)
+    with parts().database.read() as db:
+        items = promises.kept(db, access, _midnight(here))
+        return answer(Promises.model_validate({"items": items}))
 
 
 @blueprint.get("/board/events")
@@ -78,3 +89,7 @@ def find_audit(access: Access, query: AuditQuery) -> Response:
         )
         items = [AuditRow.model_validate(row) for row in page.rows]
     return answer(AuditPage(items=items, next=page.cursor))
+
+
+def _midnight(here: ZoneInfo) -> datetime:
+    return datetime.combine(now().astimezone(here).date(), time.min, here).astimezone(UTC)

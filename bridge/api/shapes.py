@@ -263,6 +263,10 @@ class SitePromises(Answer):
     days: list[PromisesOfDay] = Field(description="today first")
 
 
+class Promises(Answer):
+    items: list[SitePromises]
+
+
 class Board(Answer):
     at: datetime
     since: datetime

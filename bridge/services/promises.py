@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from bridge.domain import hours, promising
 from bridge.domain.attempts import CallbackStatus
 from bridge.services import budgets, calendars
-from bridge.services.access import Access
+from bridge.services.access import LEADERS, Access
 from bridge.settings import Settings
 from bridge.store.database import Sessions, changed
 from bridge.store.models import Attempt, Call, Callback, Site
@@ -173,6 +173,7 @@ def judge(session: Session, callback_id: str, now: datetime) -> bool:
 
 def kept(session: Session, access: Access, since: datetime, days: int = _DAYS) -> list[dict[str, Any]]:
     """For each open site: promises kept and broken on the day that began at `since`, and on those before it."""
+    access.require(LEADERS)
     statement = access.scope(select(Site.id, Site.name), Site.client_id)
     return [
         {

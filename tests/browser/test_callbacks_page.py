@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import delete, select
 
 from bridge.services import audit
+from bridge.services.budgets import NOTICE
 from bridge.services.refusals import FLOOD
 from bridge.store.models import Attempt, AttemptChange, Audit, Callback, Site
 
@@ -35,7 +36,7 @@ def shop(desk: Desk) -> Iterator[str]:
     with desk.database.begin() as db:
         for table in (AttemptChange, Attempt, Callback):
             db.execute(delete(table))
-        db.execute(delete(Audit).where(Audit.action == FLOOD))
+        db.execute(delete(Audit).where(Audit.action.in_([FLOOD, NOTICE])))
         db.delete(db.get_one(Site, row.id))
 
 
@@ -189,6 +190,38 @@ def test_an_attack_is_told(ines: CallbacksPage, desk: Desk, shop: str) -> None:
     expect(notice).to_contain_text("Many requests refused at Northwind shop")
     expect(notice).to_contain_text("number type not allowed: 40")
     assert violations(ines.page) == []
+
+
+def test_a_spent_budget_is_told(ines: CallbacksPage, desk: Desk, shop: str) -> None:
+    detail = {"budget": "site", "day": "2026-05-04"}
+    with desk.database.begin() as db:
+        audit.record(db, datetime.now(UTC), audit.OURSELVES, NOTICE, shop, desk.client, detail)
+    ines.page.reload()
+    notice = ines.page.locator(".notice")
+    expect(notice).to_contain_text(re.compile("The budget of Northwind shop for Monday.* was spent at "))
+    expect(notice).to_contain_text("An administrator can raise the budget")
+
+
+def test_the_share_of_promises_kept_and_where_callbacks_come_from(ines: CallbacksPage, desk: Desk, shop: str) -> None:
+    page, at = ines.page, datetime.now(UTC) - timedelta(seconds=1)
+    for number, kept in enumerate([True] * 12 + [False] * 8):
+        add(desk, shop, f"+16465550{200 + number}", status="done", expected_at=at, promise_kept=kept, source="missed")
+    with faultless(page):
+        page.reload()
+        line = page.locator("#promises")
+        expect(line).to_contain_text("Promises kept today12 of 20 (60 %)")
+        expect(line).to_contain_text("Northwind shop promises no time now.")
+        page.locator("#day").fill("")
+        page.locator("#source").select_option("missed")
+        expect(ines.rows).to_have_count(20)
+        expect(ines.rows.first).to_contain_text("missed call")
+        assert violations(page) == []
+        keep(page, "callbacks-promises.png")
+        page.locator("#source").select_option("queue")
+        expect(ines.rows).to_have_count(0)
+        page.set_viewport_size(ZOOMED)
+        assert sideways(page) <= 0
+        keep(page, "callbacks-promises-320.png")
 
 
 @pytest.mark.parametrize("size", [TABLET, PHONE, ZOOMED], ids=["tablet", "phone", "zoomed"])

@@ -15,7 +15,7 @@ from bridge.domain.costs import day_of
 from bridge.services import promises
 from bridge.settings import Settings
 from bridge.store.database import Sessions
-from bridge.store.models import AgentState, Calendar, Site
+from bridge.store.models import AgentState, Calendar, Callback, Site
 from bridge.store.queries.switches import set_dialing
 from bridge.store.spending import BudgetDay, BudgetRow
 
@@ -107,6 +107,26 @@ def test_it_is_told_to_the_sites_pages(web: Web) -> None:
     change_site(web.database, test_mode=True)
     other = web.ask("GET", "/api/v1/promise?queue=sales", headers={"X-Site-Key": "shop-key"})
     assert (other.status_code, other.data) == (204, b"")
+
+
+def test_supervisors_read_what_became_of_their_clients_promises(web: Web) -> None:
+    found_company(web.database, now=NOW)
+    other = web.company("Other")
+    boss, stranger = web.person("boss", "supervisor", "acme"), web.person("eve", "supervisor", other)
+    agent = web.person("ann", "agent", "acme")
+    at = datetime.now(UTC)
+    with web.database.begin() as db:
+        for number, kept in enumerate([True, True, False, None]):
+            db.add(Callback(client_id="acme", site_id="shop", number=f"+1646555010{number}", status="done",
+                            created_at=at, due_at=at, expires_at=at, ended_at=at, expected_at=at,
+                            promise_kept=kept))  # fmt: skip
+    [site] = web.ask("GET", "/api/v1/promises?timezone=Asia/Tokyo", boss).get_json()["items"]
+    assert (site["site"], site["promising"], len(site["days"])) == ("Shop", True, 7)
+    today = site["days"][0]
+    assert (today["kept"], today["broken"], today["share"]) == (2, 1, 0.6667)
+    assert web.ask("GET", "/api/v1/promises", stranger).get_json()["items"] == []
+    assert web.ask("GET", "/api/v1/promises", agent).status_code == 403
+    assert web.ask("GET", "/api/v1/promises").status_code == 401
 
 
 @pytest.mark.parametrize(

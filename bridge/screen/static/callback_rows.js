@@ -16,6 +16,7 @@ export const GROUPS = [
 const TONES = {
   connected: "good", done: "good", calling_agent: "busy", calling_customer: "busy", failed: "bad", expired: "bad", queued: "warn",
 };
+const SOURCES = { queue: "in a queue", missed: "missed call" };
 const AGENT_STATES = { ready: "ready", paused: "paused", wrapup: "in wrap-up", offline: "offline" };
 
 const cell = (label, kind, ...content) => el("td", { role: "cell", class: kind, "data-label": label || null }, ...content);
@@ -33,7 +34,7 @@ export function row(item, { chosen, open, onPick }) {
     cell("", "pick", pick),
     cell("", "state", el("span", { class: "tag", "data-tone": TONES[item.status] }, words(item.status)), small(forWhom(item))),
     cell("", "customer", nameOf(item), item.name ? small(phone(item.number)) : null, small(item.note)),
-    cell("Asked at", "time", time(item.created_at)),
+    cell("Asked at", "time", time(item.created_at), small(SOURCES[item.source])),
     cell("Promised", "time", time(item.promised_at) ?? "Nothing", dueOf(item)),
     cell("Actual", "time", time(item.rang_at) ?? (over(item) ? "Never rang" : "Not yet"), kept(item)),
     cell("", "because", ...because(item)),

@@ -2,14 +2,16 @@
 // board's stream says that a callback moved; what is selected stays so.
 
 import { act, results } from "./callback_actions.js";
+import { promisesLine } from "./callback_promises.js";
 import { row, GROUPS } from "./callback_rows.js";
 import { goToSignIn, request, setCsrf } from "./api.js";
 import { byId, el, problem, say, solved, themeButton, toast } from "./dom.js";
-import { timeOfDay, words } from "./format.js";
+import { longDay, timeOfDay, words } from "./format.js";
 import { Stream } from "./stream.js";
 
 const QUIET_MS = 400;
 const EVERY_MS = 30000;
+const PROMISES_MS = 10000;
 const PAGE = 50;
 const NOTICED_MS = 24 * 3600 * 1000;
 
@@ -33,7 +35,7 @@ const today = () => {
 function query(more = {}) {
   const asked = {
     number: byId("number").value.trim(), day: byId("day").value, site_id: byId("site").value,
-    assigned_to: byId("agent").value, status: (GROUPS.find(([key]) => key === group)?.[2] ?? []).join(","),
+    source: byId("source").value, assigned_to: byId("agent").value, status: (GROUPS.find(([key]) => key === group)?.[2] ?? []).join(","),
     timezone: zone(), ...more,
   };
   return new URLSearchParams(Object.entries(asked).filter(([, value]) => value !== "" && value !== null));
@@ -59,6 +61,7 @@ async function load() {
     paint(found, counts, cursor !== null);
     faulty("");
     solved("list");
+    if (Date.now() - promisesAt > PROMISES_MS) loadPromises();
   } catch (fault) {
     if (fault.status === 401) goToSignIn("expired");
     else if (fault.status === 422 && fault.field === "number") {
@@ -219,7 +222,31 @@ function options(id, none, items) {
   byId(id).value = before;
 }
 
-/** Floods of refused requests, as the audit log keeps them: told while they last, and for the rest of the day. */
+let promises = [];
+let promisesAt = 0;
+
+/** Kept and broken promises: of the site that is chosen, else of all. */
+async function loadPromises() {
+  promisesAt = Date.now();
+  try {
+    promises = (await request("GET", `/promises?${new URLSearchParams({ timezone: zone() })}`)).items;
+    paintPromises();
+  } catch (fault) {
+    if (fault.status === 401) goToSignIn("expired");
+  }
+}
+
+function paintPromises() {
+  const site = byId("site").value;
+  const open = byId("promises").querySelector("details")?.open;
+  const line = promisesLine(promises.filter((each) => !site || each.site_id === site));
+  if (open && line?.querySelector("details")) line.querySelector("details").open = true;
+  // What says the same stays in place, for whoever reads it just now.
+  if (line?.textContent !== byId("promises").textContent || !line) byId("promises").replaceChildren(...(line ? [line] : []));
+  byId("promises").hidden = !line;
+}
+
+/** Floods of refused requests and spent budgets, as the audit log keeps them: told while they last, and for the rest of the day. */
 async function loadNotices() {
   try {
     const found = await request("GET", "/audit?actor=ringbridge&limit=50");
@@ -240,6 +267,10 @@ const NOTICES = {
       ` ${refused} within an hour by then (the last of them ${told}). None of them is called. If it goes on, ask an administrator to switch the site's riddle on, or to give it a new key.`,
     ];
   },
+  "budget.spent": ({ at, object, detail }) => [
+    el("strong", {}, `${detail.budget === "client" ? "The budget of the client of" : "The budget of"} ${sites.get(object) ?? "a site"} for ${longDay(new Date(`${detail.day}T12:00`))} was spent at ${timeOfDay(at)}.`),
+    " On that day no more calls are made under it: new requests for the day are refused, and callbacks that wait go on the day after, or expire with this reason. An administrator can raise the budget, or give the day's budget once more.",
+  ],
 };
 
 function showLink(link) {
@@ -297,10 +328,12 @@ byId("filters").addEventListener("submit", (event) => {
   event.preventDefault();
   anew();
 });
-for (const id of ["day", "site", "agent"]) byId(id).addEventListener("change", anew);
+for (const id of ["day", "site", "source", "agent"]) byId(id).addEventListener("change", anew);
+byId("site").addEventListener("change", paintPromises);
 byId("clear").addEventListener("click", () => {
   byId("filters").reset();
   byId("day").value = "";
+  paintPromises();
   anew();
 });
 byId("all").addEventListener("change", (event) => {
