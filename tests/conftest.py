@@ -7,12 +7,20 @@ from pathlib import Path
 
 import pytest
 from doubles.listening import Stage, staged
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
 from redis import Redis
 from rig import RedisServer, make_settings
 
 from bridge.live.connection import connect
 from bridge.settings import Database, Settings
 from bridge.store.database import Sessions, open_database, upgrade
+
+# How long an example takes is the machine's matter, not the code's.
+examples.register_profile(
+    "any machine", parent=examples.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+examples.load_profile("any machine")
 
 LOG_LINES = 60
 """A failure shows so many lines of what was logged or printed, so that the report's end is never buried."""
