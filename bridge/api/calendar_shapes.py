@@ -89,6 +89,15 @@ class CalendarRow(Answer):
     ahead_days: int
 
 
+class Holiday(Answer):
+    date: str
+    name: str
+
+
+class Holidays(Answer):
+    items: list[Holiday]
+
+
 class CalendarQuery(Listing):
     client_id: Id | None = None
     name: Short | None = None

@@ -15,7 +15,9 @@ from bridge.api import tenant_shapes as shapes
 from bridge.api.contract import answer, no_content, view
 from bridge.api.parts import now, parts
 from bridge.api.strict import Answer
-from bridge.services import people, tenants
+from bridge.domain import hours
+from bridge.domain.callbacks import zone
+from bridge.services import calendars, people, tenants
 from bridge.services.access import ADMINISTRATORS, LEADERS, Access, Role
 from bridge.services.paging import Page
 
@@ -202,6 +204,17 @@ def renew_key(access: Access, row_id: str, body: shapes.KeyWanted) -> Response:
         row = tenants.renew_key(db, access, now(), row_id, timedelta(hours=body.keep_hours))
         shape = shapes.SiteRow.model_validate(row)
     return answer(shape)
+
+
+@blueprint.get("/calendars/<row_id>/holidays")
+@view("calendars", roles=tenants.CALENDARS.readers, answers=calendar_shapes.Holidays)
+def holidays_of(access: Access, row_id: str) -> Response:
+    """The public holidays of the year to come on which the calendar is closed, but for its special days."""
+    with parts().database.read() as db:
+        row = tenants.get(db, access, tenants.CALENDARS, row_id)
+        found = hours.holidays_from(calendars.parse(row), now().astimezone(zone(row.timezone)).date())
+    items = [calendar_shapes.Holiday(date=day.isoformat(), name=name) for day, name in found]
+    return answer(calendar_shapes.Holidays(items=items))
 
 
 for _offer in OFFERS:

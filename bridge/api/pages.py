@@ -44,6 +44,11 @@ def callbacks() -> str | AnyResponse:
     return _page("callbacks.html", LEADERS)
 
 
+@blueprint.get("/supervisor/calendars")
+def calendars() -> str | AnyResponse:
+    return _page("calendars.html", LEADERS)
+
+
 def _page(template: str, roles: frozenset[Role]) -> str | AnyResponse:
     access = auth.page_access()
     if access is None:

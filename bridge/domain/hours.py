@@ -132,15 +132,24 @@ def check_region(country: str | None, subdivision: str | None) -> None:
 
 
 @cache
-def _holidays(country: str, subdivision: str | None, year: int) -> frozenset[date]:
+def _holidays(country: str, subdivision: str | None, year: int) -> Mapping[date, str]:
     import holidays
 
-    return frozenset(holidays.country_holidays(country, subdiv=subdivision, years=year, expand=False))
+    return dict(holidays.country_holidays(country, subdiv=subdivision, years=year, expand=False))
 
 
 def is_holiday(calendar: Calendar, day: date) -> bool:
     """Whether it is a public holiday of the calendar's place."""
     return calendar.country is not None and day in _holidays(calendar.country, calendar.subdivision, day.year)
+
+
+def holidays_from(calendar: Calendar, first: date) -> list[tuple[date, str]]:
+    """The public holidays of the calendar's place in the year that begins at `first`, with their names, in order."""
+    if calendar.country is None:
+        return []
+    years = (first.year, first.year + 1)
+    known = [day for year in years for day in _holidays(calendar.country, calendar.subdivision, year).items()]
+    return sorted((day, name) for day, name in known if first <= day < first + timedelta(days=365))
 
 
 def windows_on(calendar: Calendar, day: date) -> tuple[Window, ...]:

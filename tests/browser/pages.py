@@ -281,6 +281,25 @@ class CallbackWidget:
         keep(self.page, name)
 
 
+class CalendarsPage:
+    """The opening hours, as a supervisor changes them."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        page.goto(f"{url}/supervisor/calendars")
+        expect(page.locator("#form")).to_be_visible()
+
+    def day(self, name: str) -> Locator:
+        return self.page.locator(f"[data-day={name}]")
+
+    def save(self) -> None:
+        self.page.locator("#save").click()
+
+    def saved(self) -> None:
+        expect(self.page.locator("#toast")).to_contain_text("Saved")
+        expect(self.page.locator("#save")).to_be_disabled()
+
+
 class CallbacksPage:
     """The supervisor's callbacks."""
 

@@ -70,7 +70,7 @@ def test_every_answer_tells_browsers_what_they_may_do(web: Web, path: str) -> No
 def test_pages_hold_no_inline_code(web: Web) -> None:
     web.person("ada", "supervisor")
     token = web.tokens["ada"]
-    for path in ("/login", "/agent", "/supervisor", "/supervisor/callbacks"):
+    for path in ("/login", "/agent", "/supervisor", "/supervisor/callbacks", "/supervisor/calendars"):
         answer = web.ask("GET", path, token)
         assert answer.status_code == 200
         page = answer.get_data(as_text=True)
@@ -84,7 +84,7 @@ def test_pages_send_people_where_they_belong(web: Web) -> None:
     assert web.ask("GET", "/agent").headers["Location"].startswith("/login")
     assert web.ask("GET", "/", agent).headers["Location"] == "/agent"
     assert web.ask("GET", "/", leader).headers["Location"] == "/supervisor"
-    for path in ("/supervisor", "/supervisor/callbacks"):
+    for path in ("/supervisor", "/supervisor/callbacks", "/supervisor/calendars"):
         assert web.ask("GET", path, agent).headers["Location"] == "/"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from doubles.web import Web, code, web
@@ -107,3 +108,18 @@ def test_pages_of_the_site_may_ask_and_no_others(web: Web, site: str) -> None:
     assert "Access-Control-Allow-Origin" not in web.ask(
         "OPTIONS", "/api/v1/slots", headers={"Origin": "https://evil.example"}
     ).headers
+
+
+def test_the_holidays_of_the_year_to_come_are_named(web: Web, site: str) -> None:
+    boss, other = web.person("boss", "supervisor"), web.company("Other")
+    stranger = web.person("eve", "supervisor", other)
+    assert web.ask("GET", "/api/v1/calendars/c/holidays", boss).get_json() == {"items": []}
+    change(web, country="US", subdivision="NY")
+    found = web.ask("GET", "/api/v1/calendars/c/holidays", boss).get_json()["items"]
+    assert "Independence Day" in " ".join(day["name"] for day in found)
+    days = [day["date"] for day in found]
+    here = datetime.now(ZoneInfo("Asia/Tokyo")).date()
+    assert days == sorted(days) and here - timedelta(days=1) <= datetime.fromisoformat(days[0]).date()
+    assert datetime.fromisoformat(days[-1]).date() <= here + timedelta(days=366)
+    assert web.ask("GET", "/api/v1/calendars/c/holidays", stranger).status_code == 404
+    assert web.ask("GET", "/api/v1/calendars/c/holidays").status_code == 401
