@@ -54,7 +54,7 @@ def asterisk_manager(
 
 
 def freeswitch_dialplan() -> str:
-    """The text of the dialplan include: contexts `ringbridge-go`, `ringbridge-confirm` and `ringbridge-queue`."""
+    """The text of the dialplan include: our contexts, each beginning with `ringbridge-`."""
     return _read("freeswitch", FREESWITCH_DIALPLAN)
 
 

@@ -256,7 +256,11 @@ class _Site(Patch):
     regions: Annotated[list[Region], Field(max_length=250)] = Field(default_factory=list)
     pbx: PbxName | None = None
     caller_id: Number | None = None
-    order: Literal["agent_first", "customer_first"] = "agent_first"
+    order: Literal["agent_first", "customer_first", "customer_in_queue"] = Field(
+        "agent_first",
+        description="whose phone rings first; with customer_in_queue a callback of a queue in offer_queues waits there "
+        "once the customer has answered, where they would stand had they waited on the phone",
+    )
     script_id: Id | None = None
     consent_text: Note = ""
     test_mode: bool = False

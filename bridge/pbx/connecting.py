@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.domain.errors import RingbridgeError
+from bridge.pbx.port import DialOrder
 
 GATHER_SECONDS = 0.01
 """How long a link that hears very much lets more come before it reads on."""
+_FIRST_SECOND = 1_000_000_000
 _DIGITS = re.compile(r"\d{3,}")
 
 
@@ -116,3 +118,11 @@ def was_answered(receipt: str | None) -> bool | None:
 def told(text: str) -> str:
     """The PBX's words for a person, without anything that could be a number."""
     return _DIGITS.sub("...", text)[:200] or "it gave no reason"
+
+
+def joined_at(order: DialOrder, until: int) -> int:
+    """The second, of the PBX's own clock, in which whom an order is for joined the line.
+
+    `until` is the order's last moment on that clock. However long the phone rings, the place stays the same.
+    """
+    return max(until - round(order.until - order.joined), _FIRST_SECOND)

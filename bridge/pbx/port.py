@@ -86,6 +86,11 @@ class DialOrder:
     customer_ring_seconds: int
     expected: Expected
     until: float
+    queue: str | None = None
+    """A queue of the PBX's, without a domain, in which a customer who is called first waits for whoever is free;
+    `agent_device` is not read then."""
+    joined: float = 0.0
+    """When they joined the line, on this machine's uptime: where they stand in that queue."""
     confirm: str | None = None
     """A sound of the PBX's after which a customer who is called first has to press 1, before the agent is called."""
 

@@ -141,8 +141,13 @@ def keep_locked(session: Session, attempt_id: str) -> None:
 
 def release(session: Session, attempt_id: str) -> None:
     """Free the agent and the number that an attempt holds; its call is known to be over."""
-    session.execute(update(AgentState).where(AgentState.reserved_by == attempt_id).values(reserved_by=None))
+    release_agent(session, attempt_id)
     session.execute(delete(NumberLock).where(NumberLock.attempt_id == attempt_id))
+
+
+def release_agent(session: Session, attempt_id: str) -> None:
+    """Free the agent who is kept for an attempt."""
+    session.execute(update(AgentState).where(AgentState.reserved_by == attempt_id).values(reserved_by=None))
 
 
 def _shown(attempt: Attempt, state: AttemptState) -> CallbackStatus | None:

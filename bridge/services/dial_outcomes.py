@@ -26,7 +26,7 @@ from bridge.domain.retrying import (
 )
 from bridge.services import attempts, checking
 from bridge.store.database import changed
-from bridge.store.models import Attempt, CallEventRow
+from bridge.store.models import Agent, Attempt, CallEventRow
 
 _ORDER = [
     AttemptState.DUE,
@@ -58,11 +58,30 @@ def offered(session: Session, attempt_id: str, party: Mapping[str, Any], at: dat
         forward(session, attempt_id, AttemptState.ANSWERED, at)
 
 
+def queued(session: Session, attempt_id: str, at: datetime) -> None:
+    """The customer answered, and waits in a queue of the PBX."""
+    attempt = session.get(Attempt, attempt_id, populate_existing=True)
+    if attempt is not None and attempt.agent_id is None:
+        forward(session, attempt_id, AttemptState.ANSWERED, at)
+
+
 def connected(session: Session, attempt_id: str, parties: Sequence[Mapping[str, Any]], at: datetime) -> None:
     """Two people hear each other; one of them is the customer, or it says nothing of the attempt."""
     attempt = session.get(Attempt, attempt_id, populate_existing=True)
     if attempt is not None and any(not is_agent(attempt, party) for party in parties):
+        if attempt.agent_id is None:
+            _taken(session, attempt, parties)
         forward(session, attempt_id, AttemptState.CONNECTED, at)
+
+
+def _taken(session: Session, attempt: Attempt, parties: Sequence[Mapping[str, Any]]) -> None:
+    """Somebody took the customer out of the queue: the agent who was kept for it is free for others."""
+    attempts.release_agent(session, attempt.id)
+    for party in parties:
+        agent = session.get(Agent, party["agent"]) if party.get("agent") else None
+        if agent is not None:
+            attempt.agent_id, attempt.agent_device = agent.id, party.get("device")
+    session.flush()
 
 
 def merged(session: Session, attempt_id: str, at: datetime) -> None:

@@ -137,7 +137,10 @@ def _claim(session: Session, settings: Settings, callback_id: str, now: datetime
     agent = _reserve_agent(session, settings, pbx, site, attempt, row.assigned_to)
     if agent is None:
         return Claim(Claimed.NO_AGENT)
-    _hold(session, row, attempt, agent_first=site.order != "customer_first")
+    # Whoever is free takes a customer who waits in a queue; an agent is kept, so that no more are called than are free.
+    queue = line.queue_for(row, site)
+    agent_first = site.order == "agent_first"
+    _hold(session, row, attempt, agent_first=agent_first)
     _lock_number(session, row.number, attempt, now)
     if not budgets.reserve(session, settings, site, row.number, attempt, now):
         raise _Lost(Claimed.BUDGET_SPENT)
@@ -149,11 +152,11 @@ def _claim(session: Session, settings: Settings, callback_id: str, now: datetime
             client_id=row.client_id,
             callback_id=row.id,
             pbx=pbx,
-            agent_id=agent.agent_id,
-            agent_device=agent.device,
+            agent_id=agent.agent_id if queue is None else None,
+            agent_device=agent.device if queue is None else None,
             number=row.number,
             caller_id=site.caller_id,
-            agent_first=site.order != "customer_first",
+            agent_first=agent_first,
             state=str(AttemptState.CLAIMED),
             claimed_at=now,
             deadline_at=now + deadline,

@@ -20,7 +20,7 @@ FOLDERS = (Path("/etc/freeswitch"), Path("/usr/local/freeswitch/conf"))
 """Where a FreeSWITCH has its configuration, by package and by source."""
 _FUSIONPBX = (Path("/etc/fusionpbx/config.conf"), Path("/etc/fusionpbx/config.php"))
 _BOUND = re.compile(r"xml-handler-bindings\"\s+value=\"[^\"]*\bdialplan\b")
-_CONTEXTS = ("ringbridge-go", "ringbridge-confirm", "ringbridge-queue")
+_CONTEXTS = ("ringbridge-go", "ringbridge-confirm", "ringbridge-place", "ringbridge-queue")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 

@@ -19,8 +19,25 @@ from bridge.store.queries.agents import may_be_tried, ready_agents
 
 JOINED = func.coalesce(Callback.joined_at, Callback.due_at)
 """When a callback's customer joined the line."""
+CUSTOMER_IN_QUEUE = "customer_in_queue"
+"""A site's order: the customer is called first, and waits in the PBX's queue at their place in the line."""
 _LONGEST_WAIT = timedelta(hours=4)
 _QUEUED, _UNQUEUED = str(CallEventType.QUEUED), str(CallEventType.UNQUEUED)
+
+
+def queue_for(row: Callback, site: Site) -> str | None:
+    """The PBX's queue in which this callback's customer waits once they have answered; None where one agent is called.
+
+    A visitor may name any queue, so it must be one that the site offers; whoever is meant for one agent waits for them.
+    """
+    if site.order != CUSTOMER_IN_QUEUE or row.assigned_to is not None or row.queue not in site.offer_queues:
+        return None
+    return row.queue
+
+
+def waited(row: Callback, now: datetime) -> float:
+    """For how many seconds this callback's customer has stood in the line."""
+    return max(0.0, (now - (row.joined_at or row.due_at)).total_seconds())
 
 
 def may_be_called(

@@ -24,12 +24,12 @@ from bridge.domain.errors import Invalid, NotFound, StateError, Unavailable
 from bridge.live import clock, screens
 from bridge.live.mailbox import Command, Kind, Mailbox
 from bridge.pbx.port import DialOrder, Outcome, PbxLink, Reason
-from bridge.services import actions, attempts, checking, news
+from bridge.services import actions, attempts, checking, line, news
 from bridge.services.lease import LeaseKeeper
 from bridge.services.remembering import expected
 from bridge.settings import Settings
 from bridge.store.database import Sessions
-from bridge.store.models import Agent, Attempt, Switch
+from bridge.store.models import Agent, Attempt, Callback, Site, Switch
 from bridge.store.queries import leases
 from bridge.uptime import uptime
 
@@ -267,8 +267,10 @@ class Orders:
 
     def _order(self, session: Session, row: Attempt, deadline: Deadline) -> DialOrder:
         agent = session.get(Agent, row.agent_id) if row.agent_id else None
-        if agent is None or not row.agent_device:
+        queue, joined = self._place(session, row) if row.agent_id is None else (None, 0.0)
+        if queue is None and (agent is None or not row.agent_device):
             raise Refused("agent_gone", "the attempt has no agent with a device", "agent_gone")
+        device = row.agent_device or ""
         if not _NUMBER.fullmatch(row.number):
             raise Refused("refused", "the number is none that may be dialled", "refused")
         allowed = self._pbx.caller_ids
@@ -277,8 +279,8 @@ class Orders:
         return DialOrder(
             attempt=row.id,
             first="agent" if row.agent_first else "customer",
-            agent_device=row.agent_device,
-            agent_extension=agent.extension or row.agent_device.partition("/")[2],
+            agent_device=device,
+            agent_extension=(agent.extension if agent is not None else None) or device.partition("/")[2],
             number=row.number,
             dial_string=self._pbx.dial.replace("{number}", row.number),
             caller_id=row.caller_id,
@@ -286,8 +288,19 @@ class Orders:
             customer_ring_seconds=self._settings.dialing.customer_ring_seconds,
             expected=expected(row),
             until=deadline.at,
+            queue=queue,
+            joined=joined,
             confirm=checking.prompt_of(session, row),
         )
+
+    @staticmethod
+    def _place(session: Session, row: Attempt) -> tuple[str | None, float]:
+        """The queue in which the customer will wait, as the site has it now, and when they joined it, on our uptime."""
+        callback = session.get(Callback, row.callback_id) if row.callback_id else None
+        site = session.get(Site, callback.site_id) if callback is not None else None
+        if callback is None or site is None or row.agent_first:
+            return None, 0.0
+        return line.queue_for(callback, site), uptime() - line.waited(callback, datetime.now(UTC))
 
     def _send(self, order: DialOrder, deadline: Deadline) -> Outcome | None:
         """The originate, or None where it is too late: a process that was stopped meanwhile must not dial now.

@@ -176,6 +176,8 @@ def _queued(work: Recording, call: Call, entry: Entry) -> None:
     call.queue = str(entry.data.get("queue") or "")[:100] or None
     if call.connected_at is None:
         call.state = "queued"
+    if call.attempt_id is not None:
+        dial_outcomes.queued(work.session, call.attempt_id, entry.at)
 
 
 def _offered(work: Recording, call: Call, entry: Entry) -> None:

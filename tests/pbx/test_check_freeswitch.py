@@ -122,7 +122,7 @@ def test_what_is_missing_is_named_with_the_line_to_change(
     [
         (
             f"dialplan/{dialplan.FREESWITCH_DIALPLAN}",
-            "Ringbridge dialplan 4",
+            "Ringbridge dialplan 5",
             "Ringbridge dialplan 0",
             "ringbridge.xml",
             "ringbridge init --mode dial",

@@ -54,6 +54,7 @@ FROM_OUTSIDE = {
 }
 ACT = "ringbridge-act"
 ASK = "ringbridge-confirm"
+PLACE = "ringbridge-place"
 QUEUE = ("ringbridge-queue", "ringbridge-queue-key")
 GOOD = {
     "RB_COMMAND": ["f44868bd-339b-40cb-a91b-6931e2120fb5"],
@@ -127,7 +128,7 @@ def extension(context: str, name: str) -> list[Step]:
 
 def test_the_contexts_are_those_that_ringbridge_originates_into() -> None:
     ours = {"ringbridge-leg", "ringbridge-answered", "ringbridge-go"}
-    assert {step.context for step in STEPS} == {*ours, ASK, ACT, *QUEUE}
+    assert {step.context for step in STEPS} == {*ours, ASK, PLACE, ACT, *QUEUE}
     assert extension("ringbridge-leg", "first") and extension("ringbridge-go", "second")
 
 
@@ -318,12 +319,31 @@ def test_unchecked_values_meet_only_regex_and_filter() -> None:
         ("ringbridge-leg", name) for name in ("agent", "customer", "_[+0-9]!", "over", "refused", "stale", "receipt")
     }
     gated |= {(ASK, name) for name in ("prompt", "t", "i")}
+    gated |= {(PLACE, "stay")}
     gated |= {(ACT, name) for name in (*NEEDS, "over", "stale", "begin")}
     for step in STEPS:
         if (step.context, step.extension) in gated or step.context in QUEUE:
             continue
         bare = re.sub(r'\$\{(?:REGEX\("[^"]*" |FILTER\([a-f0-9z-]+,)\$\{RB_\w+\}\)\}', "", step.arguments)
         assert "${RB_" not in bare, step
+
+
+def test_nobody_is_placed_in_a_queue_before_the_checks_and_the_receipt() -> None:
+    steps = extension(PLACE, "line")
+    assert steps[0].arguments == "ringbridge-leg,check,1" and steps[-1].arguments == "ringbridge-place,stay,1"
+    assert all(step.arguments.endswith("?ringbridge-leg,invalid,1") for step in steps[1:-1])
+    asked = dict(re.findall(r'REGEX\("([^"]+)" \$\{(RB_\w+)\}', " ".join(step.arguments for step in steps)))
+    patterns = {variable: pattern for pattern, variable in asked.items()}
+    assert set(patterns) == {"RB_FIRST", "RB_AGENT", "RB_JOINED"}
+    assert re.fullmatch(patterns["RB_AGENT"], "Queue/support-1")
+    for evil in ("PJSIP/101", "Queue/", "Queue/a,1", "Queue/a&b", "Queue/a b", "Queue/${x}", "Queue/" + "a" * 65):
+        assert not re.fullmatch(patterns["RB_AGENT"], evil), evil
+    # The one way into the queue is there, behind the receipt.
+    stay = [(step.application, step.arguments) for step in extension(PLACE, "stay")]
+    receipt = stay.index(("Gosub", "ringbridge-leg,receipt,1"))
+    assert stay[receipt + 1][1] == '$["${GOSUB_RETVAL}" != "ok"]?ringbridge-leg,${GOSUB_RETVAL},1'
+    assert stay.index(("Gosub", "ringbridge-queue,line,1")) > receipt
+    assert {step.context for step in STEPS if "ringbridge-queue,line,1" in step.arguments} == {*QUEUE[:1], PLACE}
 
 
 def test_what_a_waiting_caller_says_is_filtered_before_anything_else() -> None:

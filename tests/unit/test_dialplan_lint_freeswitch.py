@@ -62,6 +62,7 @@ def test_the_contexts_and_their_extensions_are_in_order() -> None:
     assert [context.get("name") for context in PLAN] == [
         "ringbridge-go",
         "ringbridge-confirm",
+        "ringbridge-place",
         "ringbridge-queue",
     ]
     dials = [e for context in PLAN[:2] for e in context]
@@ -95,7 +96,7 @@ def test_who_is_asked_gets_to_the_agent_by_1_alone() -> None:
     assert not any(re.search(sound, evil + ".wav") for evil in ("", "a b", "../x", "x,y", "${x}", "a//b", "x|y"))
 
 
-QUEUE = PLAN[2]
+QUEUE = PLAN[3]
 
 
 def fitting(number: str, **variables: str) -> list[str]:
@@ -152,6 +153,28 @@ def test_each_step_of_the_queues_key_leads_where_it_should(
 ) -> None:
     """None: nothing is done there, or what is for a condition that is not met, and the caller's wait goes on."""
     assert fitting(step, **variables)[:1] == ([chosen] if chosen else [])
+
+
+def test_nobody_is_placed_in_a_queue_before_the_checks_and_the_receipt() -> None:
+    names = [(e.get("name"), e.get("continue") == "true") for e in PLAN[2]]
+    assert names == [
+        ("ringbridge-no-place", True),
+        ("ringbridge-may-wait", True),
+        ("ringbridge-may-not-wait", False),
+        ("ringbridge-queue-domain", True),
+        ("ringbridge-place", False),
+    ]
+    assert conditions("may-not-wait") == [("${rb_may_wait}", "^no\\z")]
+    checks = dict(conditions("may-wait"))
+    assert all(pattern.startswith("^") and pattern.endswith("\\z") for pattern in checks.values())
+    queue = checks["${rb_queue}"].replace("\\z", "\\Z")
+    assert re.search(queue, "support-1")
+    assert not any(re.search(queue, evil) for evil in (*EVIL, "", "a@b", "a\n", "a" * 65))
+    bare, last = list(extension("place").iter("condition"))
+    assert len(bare) == 0 and (bare.get("field"), bare.get("expression")) == ("${rb_may_wait}", "^yes\\z")
+    assert "insert_ifempty/ringbridge/${rb_attempt}-agent/" in last.get("field", "")
+    assert [name for name, _ in steps("place")].count("callcenter") == 1
+    assert "callcenter" not in {name for name, _ in steps("place", "anti-action")}
 
 
 def test_nobody_is_dialled_or_thanked_by_the_queues_key_unless_ringbridge_said_yes() -> None:

@@ -104,8 +104,8 @@ def test_an_old_dialplan_is_written_anew(run: Run, pbx: Path, tmp_path: Path) ->
     run("init", "--yes", "--mode", "dial")
     before = files(tmp_path)
     path = pbx / "ringbridge.conf"
-    path.write_text(path.read_text().replace("Ringbridge dialplan 5", "Ringbridge dialplan 4"), encoding="utf-8")
-    assert "Ringbridge dialplan 5" in run("init", "--yes", "--dry-run").output
+    path.write_text(path.read_text().replace("Ringbridge dialplan 6", "Ringbridge dialplan 5"), encoding="utf-8")
+    assert "Ringbridge dialplan 6" in run("init", "--yes", "--dry-run").output
     run("init", "--yes")
     assert files(tmp_path) == before
 

@@ -13,13 +13,14 @@ from bridge.pbx.findings import Finding, Verdict
 from bridge.settings import Pbx
 
 CONTEXTS = ("ringbridge-leg", "ringbridge-answered", "ringbridge-go", "ringbridge-confirm", "ringbridge-act")
-DIALPLAN_VERSION = 5
+DIALPLAN_VERSION = 6
 """Of ringbridge.conf: what its extension `version` must say at least."""
 _SINCE = {
     2: "dials a call whose order came too late",
     3: "cannot hold, play, record, confer, fetch a call or let a supervisor listen",
     4: "does not note who answered, so that after a gap nobody knows who may be called again",
     5: "cannot ask a customer to press 1",
+    6: "cannot let a customer who was called wait in a queue",
 }
 """What the one before each version lacks."""
 _FIXED = {18: (18, 24, 2), 20: (20, 9, 2), 21: (21, 4, 2)}

@@ -6,6 +6,7 @@ import re
 
 from bridge.pbx.ami.aides import CONTEXT, Role, aide_id
 from bridge.pbx.ami.codec import LocalError
+from bridge.pbx.connecting import joined_at
 from bridge.pbx.port import DialOrder
 
 DIAL_PATTERN = re.compile(r"\+?[0-9]{3,15}")
@@ -18,6 +19,7 @@ _LAST_SECOND = range(1_000_000_000, 10_000_000_000)
 CHANNEL = "Local/first@ringbridge-leg"
 RECEIPTS = "ringbridge"
 _CONTEXT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,79}")
+_QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _TO = re.compile(r"\+?[0-9*]{2,15}")
 _PHONE = re.compile(r"(PJSIP|SIP)/[A-Za-z0-9_.-]{1,64}")
 _UID = re.compile(r"[A-Za-z0-9._-]{1,80}")
@@ -39,7 +41,10 @@ def originate(order: DialOrder, until: int) -> dict[str, str | list[str]]:
     `until` is the last second, of the PBX's own clock, in which it may begin.
     """
     _match(_ATTEMPT, order.attempt, "attempt")
-    _match(DEVICE_PATTERN, order.agent_device, "agent_device")
+    if order.queue is None:
+        _match(DEVICE_PATTERN, order.agent_device, "agent_device")
+    else:
+        _match(_QUEUE, order.queue, "queue")
     _match(DIAL_PATTERN, order.number, "number")
     _match(_DIAL_STRING, order.dial_string, "dial_string")
     if order.caller_id is not None:
@@ -55,7 +60,7 @@ def originate(order: DialOrder, until: int) -> dict[str, str | list[str]]:
         "RB_ATTEMPT": order.attempt,
         "RB_UNTIL": str(until),
         "RB_FIRST": order.first,
-        "RB_AGENT": order.agent_device,
+        "RB_AGENT": order.agent_device if order.queue is None else f"Queue/{order.queue}",
         "RB_NUMBER": order.number,
         "RB_DIAL": order.dial_string,
         "RB_CALLER": order.caller_id or "",
@@ -70,6 +75,11 @@ def originate(order: DialOrder, until: int) -> dict[str, str | list[str]]:
         variables["RB_CONFIRM"] = order.confirm
         # Where the PBX has an older dialplan, this leads nowhere, and nobody unconfirmed gets to an agent.
         context, exten = "ringbridge-confirm", "ask"
+    if order.queue is not None:
+        if order.first != "customer" or order.confirm is not None:
+            raise LocalError("only a customer who is called first, and not asked, can wait in a queue", field="queue")
+        variables["RB_JOINED"] = str(joined_at(order, until))
+        context, exten = "ringbridge-place", "line"
     return {
         "Channel": CHANNEL,
         "ChannelId": order.attempt,

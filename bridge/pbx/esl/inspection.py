@@ -16,7 +16,7 @@ from bridge.pbx.findings import Finding, Verdict
 from bridge.settings import DEFAULT_FREESWITCH_PASSWORD, Pbx
 
 CONTEXT = "ringbridge-go"
-DIALPLAN_VERSION = 4
+DIALPLAN_VERSION = 5
 """Of ringbridge.xml: what its extension `version` must say at least."""
 _FIXED = (1, 10, 11)
 _HOLES = "CVE-2021-41105, CVE-2021-41157, CVE-2023-40018, CVE-2023-51443 and others: calls can be ended or spied on"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from bridge.pbx.connecting import joined_at
 from bridge.pbx.esl.codec import LocalError
 from bridge.pbx.port import DialOrder
 
@@ -23,6 +24,9 @@ SECOND_LEG = "ringbridge-go"
 """Our context, which the first leg enters once it has answered."""
 CONFIRM = "ringbridge-confirm"
 """Our context that asks the customer first. An older file has none: then nobody unconfirmed gets to an agent."""
+PLACE = "ringbridge-place"
+"""Our context in which a customer who was called first waits for whoever is free."""
+_QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _SOUND = re.compile(r"[A-Za-z0-9_-]{1,100}(/[A-Za-z0-9_-]{1,100}){0,9}")
 
 
@@ -37,7 +41,10 @@ def originate(order: DialOrder, until: int) -> str:
     `until` is the last second, of the PBX's own clock, in which it may begin.
     """
     match(UUID, order.attempt, "attempt")
-    match(DEVICE_PATTERN, order.agent_device, "agent_device")
+    if order.queue is None:
+        match(DEVICE_PATTERN, order.agent_device, "agent_device")
+    else:
+        match(_QUEUE, order.queue, "queue")
     match(DIAL_PATTERN, order.number, "number")
     match(_DIAL_STRING, order.dial_string, "dial_string")
     if order.caller_id is not None:
@@ -55,11 +62,16 @@ def originate(order: DialOrder, until: int) -> str:
             raise LocalError("only a customer who is called first can confirm", field="confirm")
         match(_SOUND, order.confirm, "confirm")
         confirm["rb_confirm"] = f"{order.confirm}.wav"
+    whom = {"rb_agent": order.agent_device}
+    if order.queue is not None:
+        if order.first != "customer" or confirm:
+            raise LocalError("only a customer who is called first, and not asked, can wait in a queue", field="queue")
+        whom = {"rb_queue": order.queue, "rb_joined": str(joined_at(order, until))}
     variables = {
         "rb_attempt": order.attempt,
         "rb_first": order.first,
         "rb_leg": order.first,
-        "rb_agent": order.agent_device,
+        **whom,
         "rb_number": order.number,
         "rb_dial": order.dial_string,
         **({"rb_caller": order.caller_id} if order.caller_id is not None else {}),
@@ -78,7 +90,8 @@ def originate(order: DialOrder, until: int) -> str:
     target = order.agent_device if order.first == "agent" else order.dial_string
     joined = ",".join(f"{name}={value}" for name, value in variables.items())
     fenced = _fenced(order.attempt, order.first, until, target)
-    return f"expand originate {{{joined}}}{fenced} {order.number} XML {CONFIRM if confirm else SECOND_LEG}"
+    context = PLACE if order.queue is not None else CONFIRM if confirm else SECOND_LEG
+    return f"expand originate {{{joined}}}{fenced} {order.number} XML {context}"
 
 
 def _of_customer(attempt: str) -> dict[str, str]:
