@@ -203,7 +203,18 @@ def test_the_picture_is_the_pbxs_again(
         lab.hang_up_all()
         lab.reset_phones()
         until(lambda: _nothing_left(lab, link), 60, "nothing to be left")
+    # The tracker's own thread says a little later what it knows.
+    until(lambda: _begun(sink) == _over(sink), what="every call's end to be told")
     _sound(link, sink.heard)
+
+
+def _begun(sink: Sink) -> set[str | None]:
+    return {event.call for event in list(sink.heard)}
+
+
+def _over(sink: Sink) -> set[str | None]:
+    ends = (CallEventType.ENDED, CallEventType.MERGED)
+    return {event.call for event in list(sink.heard) if event.type in ends}
 
 
 def _nothing_left(lab: Lab, link: Link) -> bool:
