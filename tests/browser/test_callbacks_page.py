@@ -11,8 +11,19 @@ from pathlib import Path
 
 import pytest
 from desk import PASSWORD, Desk
-from pages import PHONE, TABLET, ZOOMED, CallbacksPage, faultless, keep, sideways, sign_in, violations
-from playwright.sync_api import Page, expect
+from pages import (
+    DESKTOP,
+    PHONE,
+    TABLET,
+    ZOOMED,
+    CallbacksPage,
+    faultless,
+    keep,
+    sideways,
+    sign_in,
+    violations,
+)
+from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import delete, select
 
 from bridge.services import audit
@@ -24,6 +35,17 @@ pytest_plugins = ["desk_fixtures"]
 pytestmark = pytest.mark.browser
 
 HOSTILE = "<img src=x onerror=document.title='owned'>=1+1 \u202eevil"
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A browser in a place where it is about noon: what was twenty minutes ago was today, whenever the tests run."""
+    east = 12 - datetime.now(UTC).hour
+    # The names of these zones count to the west.
+    context = browser.new_context(viewport=DESKTOP, locale="en-US", timezone_id=f"Etc/GMT{-east:+d}" if east else "UTC")
+    context.set_default_timeout(30_000)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture
