@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,9 @@ def test_modules_stay_small_enough_to_hold_in_mind() -> None:
 def test_pyproject_holds_only_the_build_system() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert [line for line in text.splitlines() if line.startswith("[")] == ["[build-system]"]
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports them by name alone: of two with one name the second is not run."""
+    names = Counter(path.name for path in tracked() if path.name.startswith("test_") and path.parts[0] == "tests")
+    assert not {name for name, count in names.items() if count > 1}
